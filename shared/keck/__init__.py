@@ -1,0 +1,1 @@
+"""Keck judges GPU kernels: the wire, the bus, the client and the command line."""

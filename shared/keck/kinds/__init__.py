@@ -1,0 +1,28 @@
+"""Validation kinds: what a candidate of each kind must look like, and how it came in.
+
+A kind is one small module with a :class:`Kind` in it and one line in ``KINDS`` below. :mod:`keck.kinds.torch`
+is the example that ``docs/adding-a-kind.md`` walks through.
+"""
+
+from __future__ import annotations
+
+from keck.errors import BadRequest
+from keck.kinds._kind import Kind
+from keck.kinds.kernel import KERNEL
+from keck.kinds.torch import TORCH
+
+__all__ = ["KINDS", "Kind", "kind_named"]
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (KERNEL, TORCH)}
+
+
+def kind_named(name: str) -> Kind:
+    """The kind of this name.
+
+    Raises:
+        BadRequest: there is none; the message lists those there are.
+    """
+    try:
+        return KINDS[name]
+    except KeyError:
+        raise BadRequest(f"unknown kind {name!r}; known are {', '.join(sorted(KINDS))}") from None

@@ -1,0 +1,488 @@
+"""The wire: every event and record that crosses a process boundary on the bus.
+
+Frozen msgspec structs, msgpack on the bus and JSON over HTTP. An event carries its name in ``type`` and its
+version in ``v``; unknown fields are ignored, so fields may be added within a version. A field that does not
+apply is null and never left out: trainers index keys. Golden files of every released version must still
+decode (``tests/contract``).
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+
+from keck.errors import BadRequest
+from keck.verdict import Verdict
+
+__all__ = [
+    "INLINE_SOURCE_BYTES",
+    "MAX_LOG_BYTES",
+    "MAX_SOURCE_BYTES",
+    "BuildRecord",
+    "CheckProgress",
+    "CheckRequested",
+    "CompileDone",
+    "Correctness",
+    "Diagnostic",
+    "Durations",
+    "EvalDone",
+    "Event",
+    "EventsMs",
+    "Extension",
+    "Flag",
+    "Hashes",
+    "Heartbeat",
+    "Interval",
+    "KernelFacts",
+    "Lane",
+    "Name",
+    "Options",
+    "Profile",
+    "Source",
+    "Stage",
+    "Timing",
+    "Tolerance",
+    "decode",
+    "encode",
+    "new_check_id",
+    "new_request",
+    "to_json",
+    "verdict_of",
+]
+
+MAX_SOURCE_BYTES = 384 * 1024
+"""Largest candidate or reference source; two of them and the options fit one 1 MiB message."""
+INLINE_SOURCE_BYTES = 64 * 1024
+"""Sources up to this size travel inside ``compile.done``; larger ones go by hash."""
+MAX_LOG_BYTES = 64 * 1024
+"""Capped head and tail of a build log or of a candidate's output."""
+
+NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
+"""A run or check id: one subject token."""
+Lane = Literal["interactive", "bulk"]
+Stage = Literal["format", "compile", "load", "correctness", "timing", "done"]
+_Seconds = Annotated[float, msgspec.Meta(ge=0.001, le=86_400.0)]
+_Tolerance = Annotated[float, msgspec.Meta(ge=0.0, le=1e6)]
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How a check is to be done. Every default is the one the documentation names."""
+
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """``auto``: CUDA where the candidate has CUDA code or a CUDA executor is alive, else the CPU device."""
+    arch: Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[0-9a-zA-Z.+; ]*$")] = ""
+    """``TORCH_CUDA_ARCH_LIST`` for this check (``"9.0"``); empty: the least loaded live executor's."""
+    tolerance: Literal["keck", "kernelbench"] = "kernelbench"
+    atol: _Tolerance | None = None
+    """Absolute tolerance instead of the preset's."""
+    rtol: _Tolerance | None = None
+    """Relative tolerance instead of the preset's."""
+    correctness_sets: Annotated[int, msgspec.Meta(ge=1, le=64)] = 5
+    """Input sets drawn from secret seeds before any timing."""
+    timed_calls: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 100
+    """Timed calls a side to aim for; fewer where the time budget ends first, none at 0."""
+    compile_timeout_s: _Seconds | None = None
+    exec_timeout_s: _Seconds | None = None
+    policy: Literal["library-allowed", "custom-only"] = "library-allowed"
+    baseline: Literal["eager"] = "eager"
+    profile: bool = False
+    """Return torch profiler tables of both sides."""
+
+
+class CheckRequested(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="check.requested"):
+    """A candidate to judge against a reference."""
+
+    v: Literal[1] = 1
+    check_id: Name
+    run: Name = "default"
+    generation: Annotated[int, msgspec.Meta(ge=0)] = 0
+    lane: Lane = "bulk"
+    kind: Name = "kernel"
+    candidate: Annotated[str, msgspec.Meta(max_length=MAX_SOURCE_BYTES)]
+    reference: Annotated[str, msgspec.Meta(max_length=MAX_SOURCE_BYTES)]
+    options: Options = Options()
+    deadline: float
+    """Absolute, Unix seconds, shared by all stages."""
+    submitted_at: float
+    """Unix seconds."""
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """Source text, inline or in the object store under its sha256."""
+
+    sha256: str
+    size: int
+    text: str | None = None
+
+
+class Extension(msgspec.Struct, frozen=True, kw_only=True):
+    """One prebuilt inline extension."""
+
+    name: str
+    """The Python module name the candidate gave."""
+    call: str
+    """Digest of the recorded ``load_inline``/``load`` call, by which the runner finds the build again."""
+    artifact: str
+    """sha256 of the shared object, its name in the object store."""
+    size: int
+
+
+class Diagnostic(msgspec.Struct, frozen=True, kw_only=True):
+    """One compiler message."""
+
+    file: str
+    line: int
+    column: int
+    severity: Literal["error", "warning", "note"]
+    text: str
+
+
+class KernelFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What ptxas said of one kernel."""
+
+    kernel: str
+    arch: str
+    registers: int
+    shared_bytes: int
+    spill_store_bytes: int
+    spill_load_bytes: int
+
+
+class BuildRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """How the candidate's extensions were built."""
+
+    recipe: Literal["fast", "stock", "none"] = "none"
+    cache: Literal["hit", "miss", "none"] = "none"
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    peak_memory_bytes: int = 0
+    arch: str = ""
+    toolchain: dict[str, str] = {}
+    diagnostics: list[Diagnostic] = []
+    ptxas: list[KernelFacts] = []
+
+
+class CompileDone(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="compile.done"):
+    """A candidate that is ready to run: all that judging needs, since the request is consumed by now."""
+
+    v: Literal[1] = 1
+    check_id: Name
+    run: Name
+    generation: int
+    lane: Lane
+    kind: Name
+    target: Name
+    """The executors that may take it: ``cpu``, ``cuda-any``, ``sm90``."""
+    candidate: Source
+    reference: Source
+    options: Options
+    deadline: float
+    submitted_at: float
+    compiled_at: float
+    """Unix seconds."""
+    compile_s: float
+    attempts: int = 1
+    extensions: list[Extension] = []
+    build: BuildRecord = BuildRecord()
+
+
+class Tolerance(msgspec.Struct, frozen=True, kw_only=True):
+    """``|candidate - reference| <= atol + rtol * |reference|``, element by element."""
+
+    atol: float
+    rtol: float
+
+
+class Correctness(msgspec.Struct, frozen=True, kw_only=True):
+    """What the comparison of outputs found, over every call that was checked."""
+
+    calls_checked: int
+    max_abs_err: float
+    max_rel_err: float
+    mismatched: int
+    """Elements outside the tolerance."""
+    total: int
+    """Elements compared."""
+    tolerance: Tolerance
+    weights: Literal["copied", "seeded", "none"]
+
+
+class Interval(msgspec.Struct, frozen=True, kw_only=True):
+    """A median with its 95 % confidence interval, in milliseconds, from `n` calls."""
+
+    median: float
+    ci95: tuple[float, float]
+    n: int
+
+
+class EventsMs(msgspec.Struct, frozen=True, kw_only=True):
+    """Median milliseconds a call by the runner's own device events: a second opinion, never the score."""
+
+    candidate: float
+    reference: float
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """How long both sides took, by the judge's clock."""
+
+    device: Literal["cuda", "cpu"]
+    batch: Literal["burst", "single"]
+    candidate_ms: Interval
+    reference_ms: Interval
+    events_ms: EventsMs | None
+    baseline: str
+    uncertainty_ms: float
+    """What any trick at the edges of a call could gain, per call."""
+    speedup: float
+    speedup_lower: float
+    clock: Literal["outside"] = "outside"
+    noise: float
+    """Spread of the candidate's times: interquartile range over median."""
+
+
+class Flag(msgspec.Struct, frozen=True, kw_only=True):
+    """A finding that the caller's policy may act on."""
+
+    code: str
+    severity: Literal["info", "warn", "reject"]
+    evidence: str
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """torch profiler tables of one call of each side."""
+
+    torch: str
+    cuda: str
+
+
+class Durations(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the time of a check went, in seconds."""
+
+    queued: float = 0.0
+    compile: float = 0.0
+    gpu_held: float = 0.0
+    total: float = 0.0
+
+
+class Hashes(msgspec.Struct, frozen=True, kw_only=True):
+    """sha256 of what was judged."""
+
+    candidate: str
+    reference: str
+    artifact: str
+    """Of the first extension's shared object; of all of them joined where there are several; else empty."""
+
+
+class EvalDone(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="eval.done"):
+    """The terminal verdict of one generation of one check."""
+
+    v: Literal[1] = 1
+    check_id: Name
+    run: Name
+    generation: int
+    kind: Name
+    verdict: Verdict
+    stage: Stage
+    """The furthest stage reached."""
+    valid: bool
+    mask_sample: bool
+    failure_kind: str
+    """Names an infrastructure failure (``worker_lost``, ``artifact_missing`` …); empty otherwise."""
+    message: str
+    """One line for people."""
+    log: str
+    """Head and tail of what the build or the candidate printed."""
+    compiled: bool | None
+    correct: bool | None
+    correctness: Correctness | None
+    timing: Timing | None
+    flags: list[Flag]
+    profile: Profile | None
+    durations_s: Durations
+    attempts: int
+    seeds: str
+    """Hex of the secret master seed, revealed with the verdict."""
+    options: Options
+    build: BuildRecord
+    hashes: Hashes
+    environment: dict[str, str | float | None]
+
+
+class CheckProgress(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="check.progress"):
+    """Where a check is. Core NATS only: never stored, may be missed."""
+
+    v: Literal[1] = 1
+    check_id: Name
+    run: Name
+    generation: int
+    stage: Literal["queued", "format", "compile", "compiled", "load", "correctness", "timing"]
+    message: str
+    at: float
+    """Unix seconds."""
+    worker: str = ""
+    target: str = ""
+    """With stage ``compiled``: the executors that may take it."""
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="worker.heartbeat"):
+    """A worker says that it lives, every few seconds, in the ``workers`` bucket."""
+
+    v: Literal[1] = 1
+    worker: Name
+    role: Literal["gateway", "compiler", "executor"]
+    host: str
+    pid: int
+    version: str
+    started_at: float
+    at: float
+    slots: int
+    """Jobs this worker takes at once."""
+    busy: int
+    cpus: int = 0
+    target: str = ""
+    """Executors: the device kind they serve (``cpu``, ``sm90``)."""
+    arch: str = ""
+    """Executors: ``TORCH_CUDA_ARCH_LIST`` form (``9.0``); empty on the CPU device."""
+    state: Literal["ready", "quarantined", "draining"] = "ready"
+    facts: dict[str, str | float | None] = {}
+    """Device name, UUID, driver, torch, CUDA, memory: what `keck doctor` and the verdict show."""
+
+
+Event = CheckRequested | CompileDone | EvalDone | CheckProgress | Heartbeat
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Event)
+_json_encoder = msgspec.json.Encoder()
+_E = TypeVar("_E", CheckRequested, CompileDone, EvalDone, CheckProgress, Heartbeat)
+
+
+def encode(event: Event) -> bytes:
+    """The event as it goes on the bus."""
+    return _encoder.encode(event)
+
+
+def decode(data: bytes, expect: type[_E]) -> _E:
+    """Read an event of the expected type.
+
+    Raises:
+        BadRequest: the bytes are no such event; the message names the field that is wrong.
+    """
+    try:
+        event = _decoder.decode(data)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise BadRequest(f"not a valid {_tag(expect)} event: {error}") from error
+    if not isinstance(event, expect):
+        raise BadRequest(f"expected a {_tag(expect)} event, got {_tag(type(event))}")
+    return event
+
+
+def to_json(value: Any) -> bytes:
+    """A struct or a plain value as JSON."""
+    return _json_encoder.encode(value)
+
+
+def _tag(event: type[Any]) -> str:
+    return str(event.__struct_config__.tag)
+
+
+def new_check_id() -> str:
+    """A fresh check id: sortable by time, one subject token."""
+    return f"{time.time_ns() // 1_000_000:011x}{uuid.uuid4().hex[:13]}"
+
+
+def new_request(
+    candidate: str,
+    reference: str,
+    *,
+    check_id: str = "",
+    run: str = "default",
+    generation: int = 0,
+    lane: Lane = "bulk",
+    kind: str = "kernel",
+    options: Options | None = None,
+    deadline_s: float = 3600.0,
+) -> CheckRequested:
+    """A request with its id and absolute deadline filled in.
+
+    Raises:
+        BadRequest: a source is too large, or an id, an option or the deadline is out of its bounds.
+    """
+    for side, text in (("candidate", candidate), ("reference", reference)):
+        size = len(text.encode("utf-8", "surrogatepass"))
+        if size > MAX_SOURCE_BYTES:
+            raise BadRequest(f"the {side} has {size} bytes; at most {MAX_SOURCE_BYTES} are taken")
+    now = time.time()
+    if not 0 < deadline_s <= 7 * 86_400:
+        raise BadRequest("deadline_s must be above 0 and at most 7 days")
+    request = CheckRequested(
+        check_id=check_id or new_check_id(),
+        run=run,
+        generation=generation,
+        lane=lane,
+        kind=kind,
+        candidate=candidate,
+        reference=reference,
+        options=options or Options(),
+        deadline=now + deadline_s,
+        submitted_at=now,
+    )
+    try:
+        # Constraints are checked on decoding, so that a bad id is refused here and not by a worker.
+        return decode(encode(request), CheckRequested)
+    except UnicodeEncodeError as error:
+        raise BadRequest("sources must be valid Unicode text (a lone surrogate was found)") from error
+
+
+def verdict_of(
+    request: CheckRequested | CompileDone,
+    verdict: Verdict,
+    *,
+    stage: Stage,
+    message: str,
+    failure_kind: str = "",
+    log: str = "",
+    correct: bool | None = None,
+    correctness: Correctness | None = None,
+    timing: Timing | None = None,
+    flags: list[Flag] | None = None,
+    profile: Profile | None = None,
+    durations_s: Durations | None = None,
+    attempts: int = 1,
+    seeds: str = "",
+    build: BuildRecord | None = None,
+    hashes: Hashes | None = None,
+    environment: dict[str, str | float | None] | None = None,
+) -> EvalDone:
+    """The terminal event for a check, with what follows from the verdict filled in."""
+    standing = verdict.standing
+    known_build = request.build if isinstance(request, CompileDone) else BuildRecord()
+    return EvalDone(
+        check_id=request.check_id,
+        run=request.run,
+        generation=request.generation,
+        kind=request.kind,
+        verdict=verdict,
+        stage=stage,
+        valid=standing.valid,
+        mask_sample=standing.mask_sample,
+        failure_kind=failure_kind,
+        message=message,
+        log=log,
+        compiled=standing.compiled,
+        correct=True if standing.passed else correct,
+        correctness=correctness,
+        timing=timing,
+        flags=flags or [],
+        profile=profile,
+        durations_s=durations_s or Durations(total=max(0.0, time.time() - request.submitted_at)),
+        attempts=attempts,
+        seeds=seeds,
+        options=request.options,
+        build=build or known_build,
+        hashes=hashes or Hashes(candidate="", reference="", artifact=""),
+        environment=environment or {},
+    )

@@ -1,0 +1,133 @@
+"""Every name on the bus: subjects, streams, consumers, buckets, headers. Nowhere else.
+
+===========================================  ==================================  =========================
+subject                                      written by                          read by
+===========================================  ==================================  =========================
+check.requested.<lane>.<run>.<check_id>      gateway, orchestrators              compilers
+compile.done.<target>.<lane>.<run>.<id>      compilers                           executors of that target
+eval.done.<run>.<check_id>.<generation>      executors, compilers                orchestrators, archive
+live.eval.done.<run>.<id>.<generation>       the server (republish: stored)      gateways, clients
+check.progress.<run>.<check_id>              all stages (core, not stored)       gateways, clients
+check.cancel.<run>.<check_id>                gateway, orchestrators (core)       compilers, executors
+dead.<stage>.<run>.<check_id>                any consumer                        operators
+keck.check                                   anybody (request-reply)             gateways (queue group)
+===========================================  ==================================  =========================
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+__all__ = [
+    "ARTIFACTS_BUCKET",
+    "BUILDS",
+    "BUILDS_INDEX_BUCKET",
+    "CHECKS",
+    "CHECK_SERVICE",
+    "CUDA_ANY",
+    "DEAD",
+    "EVALS",
+    "EXPECTED_LAST_SUBJECT_SEQUENCE",
+    "GATEWAY_QUEUE",
+    "HISTORY",
+    "LANES",
+    "LIVE_EVALS",
+    "MSG_ID",
+    "PROGRESS",
+    "WORKERS_BUCKET",
+    "CheckKey",
+    "check_key",
+    "check_requested",
+    "compile_consumer",
+    "compile_done",
+    "dead",
+    "eval_done",
+    "execute_consumer",
+    "live_eval_done",
+    "progress",
+]
+
+CHECKS: Final = "CHECKS"
+BUILDS: Final = "BUILDS"
+EVALS: Final = "EVALS"
+HISTORY: Final = "HISTORY"
+DEAD: Final = "DEAD"
+
+ARTIFACTS_BUCKET: Final = "artifacts"
+"""Object Store of shared objects and large sources, named by their sha256."""
+BUILDS_INDEX_BUCKET: Final = "builds"
+"""Key-value: build key (what goes into a build) to what came out of it."""
+WORKERS_BUCKET: Final = "workers"
+"""Key-value: heartbeats, forgotten by the server after a minute."""
+
+LANES: Final = ("interactive", "bulk")
+CUDA_ANY: Final = "cuda-any"
+"""Target of a check that any CUDA executor may take."""
+
+CHECK_SERVICE: Final = "keck.check"
+GATEWAY_QUEUE: Final = "gateway"
+LIVE_EVALS: Final = "live.eval.done.>"
+PROGRESS: Final = "check.progress.>"
+
+MSG_ID: Final = "Nats-Msg-Id"
+EXPECTED_LAST_SUBJECT_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
+
+
+class CheckKey(NamedTuple):
+    """What names one generation of one check."""
+
+    run: str
+    check_id: str
+    generation: int
+
+
+def check_requested(lane: str, run: str, check_id: str) -> str:
+    """Subject of a request."""
+    return f"check.requested.{lane}.{run}.{check_id}"
+
+
+def compile_done(target: str, lane: str, run: str, check_id: str) -> str:
+    """Subject of a runnable build."""
+    return f"compile.done.{target}.{lane}.{run}.{check_id}"
+
+
+def eval_done(key: CheckKey) -> str:
+    """Subject of a verdict: one message ever."""
+    return f"eval.done.{key.run}.{key.check_id}.{key.generation}"
+
+
+def live_eval_done(key: CheckKey) -> str:
+    """Where the server repeats a verdict once it is stored."""
+    return f"live.{eval_done(key)}"
+
+
+def check_key(subject: str) -> CheckKey:
+    """The check that an ``eval.done`` or ``live.eval.done`` subject names.
+
+    Raises:
+        ValueError: the subject is of another shape.
+    """
+    tokens = subject.removeprefix("live.").split(".")
+    if len(tokens) != 5 or tokens[:2] != ["eval", "done"]:
+        raise ValueError(f"not a verdict's subject: {subject}")
+    return CheckKey(tokens[2], tokens[3], int(tokens[4]))
+
+
+def progress(run: str, check_id: str) -> str:
+    """Subject of a check's progress."""
+    return f"check.progress.{run}.{check_id}"
+
+
+def dead(stage: str, run: str, check_id: str) -> str:
+    """Subject of a dead letter."""
+    return f"dead.{stage}.{run}.{check_id}"
+
+
+def compile_consumer(lane: str) -> str:
+    """Durable consumer of the compilers."""
+    return f"compile-{lane}"
+
+
+def execute_consumer(target: str, lane: str) -> str:
+    """Durable consumer of the executors of one target."""
+    return f"execute-{target}-{lane}"
