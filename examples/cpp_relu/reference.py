@@ -1,0 +1,17 @@
+"""What is asked for: ReLU of a matrix, as PyTorch says it."""
+
+import torch
+from torch import nn
+
+
+class Model(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x)
+
+
+def get_inputs() -> list[torch.Tensor]:
+    return [torch.randn(1024, 1024)]
+
+
+def get_init_inputs() -> list[object]:
+    return []
