@@ -1,0 +1,73 @@
+"""Finding and ending every process of a cell, also those that left its process group."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+from collections.abc import Iterable, Iterator
+
+__all__ = ["become_subreaper", "cell_members", "kill_all", "kill_strays"]
+
+_PR_SET_CHILD_SUBREAPER = 36
+_ROUNDS = 20
+
+
+def become_subreaper() -> None:
+    """Let orphans of our cells become our children, so that they can be seen and ended. Once per service."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _stats() -> Iterator[tuple[int, int, int]]:
+    """(pid, parent, session) of every process that can be seen."""
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/stat", "rb") as file:
+                # The name may hold spaces and parentheses: fields are counted from the last one.
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            continue
+        yield int(entry), int(fields[1]), int(fields[3])
+
+
+def cell_members(leader: int) -> set[int]:
+    """The leader of a cell, its descendants, and whoever shares its session."""
+    processes = list(_stats())
+    members = {leader} | {pid for pid, _, session in processes if session == leader}
+    while True:
+        more = {pid for pid, parent, _ in processes if parent in members} - members
+        if not more:
+            return members
+        members |= more
+
+
+def kill_all(pids: Iterable[int]) -> None:
+    """SIGKILL each; those already gone are no error."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def kill_strays(known: Iterable[int]) -> int:
+    """End what reparented to this service out of cells that are over; returns how many there were.
+
+    A stray is a child of ours that nobody waits for and that is not of our own session: cells start sessions,
+    the service's own helpers do not.
+    """
+    keep, mine, session = set(known), os.getpid(), os.getsid(0)
+    killed = 0
+    for _ in range(_ROUNDS):  # a storm forks while we walk: again, a bounded number of times
+        strays = [
+            pid for pid, parent, sid in _stats() if parent == mine and sid != session and pid not in keep
+        ]
+        if not strays:
+            break
+        for pid in strays:
+            kill_all(cell_members(pid) - keep - {mine})
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+            killed += 1
+    return killed
