@@ -1,0 +1,316 @@
+"""One connection to NATS: publish with acknowledgement, verdicts that are stored once, direct reads.
+
+What this module keeps away from the rest of the code, each measured against nats-py 2.16:
+
+* a callback that raises leaves a connection that looks alive and reads nothing, so no callback here raises;
+* ``publish_async`` loses errors, so every publish awaits its acknowledgement;
+* ``drain()`` hangs on pull subscriptions, so closing is flush and close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js import JetStreamContext
+from nats.js.api import PubAck
+from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableError
+
+from keck import subjects
+from keck.errors import BadRequest, QueueFull, Unavailable
+from keck.logs import logger
+from keck.messages import CheckProgress, EvalDone, Event, encode
+from keck.settings import Settings
+
+__all__ = ["DEFAULT_NATS_URL", "NO_HEADERS", "Bus", "connect", "is_direct_miss"]
+
+DEFAULT_NATS_URL: Final = "nats://127.0.0.1:4222"
+NO_HEADERS: Final[Mapping[str, str]] = {}
+
+_CONNECT_TIMEOUT_S = 5.0
+_ACK_TIMEOUT_S = 3.0
+_PUBLISH_PAUSES_S = (0.05, 0.2, 0.5, 1.0, 2.0)
+"""Between attempts at one publish; an acknowledgement that never comes adds its own timeout."""
+_CLOSE_TIMEOUT_S = 2
+_STREAM_FULL = 10077
+_WRONG_LAST_SEQUENCE = (10071, 10164)
+
+
+class Bus:
+    """One connection to the bus."""
+
+    def __init__(self, nc: Client) -> None:
+        self.nc = nc
+        self.js: JetStreamContext = nc.jetstream(timeout=_ACK_TIMEOUT_S)
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        *,
+        name: str,
+        user: str = "",
+        password: str = "",
+        on_closed: Callable[[], None] | None = None,
+    ) -> Bus:
+        """Connect to the first of `url`'s servers (comma separated) that answers.
+
+        Raises:
+            Unavailable: none answered, or the credentials were refused.
+        """
+        servers = [part.strip() for part in url.split(",") if part.strip()]
+        nc = Client()
+        reports = _Reports(nc, servers=len(servers), on_closed=on_closed)
+        options: dict[str, Any] = {
+            "name": name,
+            "max_reconnect_attempts": -1,  # the default gives up for good after two minutes
+            "reconnect_time_wait": 0.5,
+            "ping_interval": 5,  # the default notices a half-open connection after six minutes
+            "max_outstanding_pings": 2,
+            "connect_timeout": 3,
+            "pending_size": 8 << 20,
+            "error_cb": reports.error,
+            "disconnected_cb": reports.disconnected,
+            "reconnected_cb": reports.reconnected,
+            "closed_cb": reports.closed,
+        }
+        if user:
+            options |= {"user": user, "password": password}
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                await nc.connect(servers, **options)
+        except (OSError, ValueError, TimeoutError, nats.errors.Error) as error:
+            reports.forget_owner()
+            await nc.close()
+            raise Unavailable(_refusal(servers, reports.last or error)) from error
+        reports.connected = True
+        return cls(nc)
+
+    async def __aenter__(self) -> Self:
+        """The connection itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Flush and close."""
+        await self.close()
+
+    async def publish(
+        self, subject: str, event: Event, *, msg_id: str, headers: Mapping[str, str] = NO_HEADERS
+    ) -> int:
+        """Store an event and return its stream sequence, that of the first copy if `msg_id` is known.
+
+        Raises:
+            QueueFull: the stream is at its limit; nothing was stored.
+            BadRequest: larger than the stream takes.
+            Unavailable: no acknowledgement after several attempts.
+        """
+        ack = await self.store(subject, encode(event), headers={**headers, subjects.MSG_ID: msg_id})
+        return ack.seq
+
+    async def store(self, subject: str, payload: bytes, *, headers: Mapping[str, str] = NO_HEADERS) -> PubAck:
+        """Publish bytes to a stream, again while nobody answers: give a Msg-Id, or publish what may repeat.
+
+        Raises:
+            QueueFull, BadRequest, Unavailable: as for `publish`.
+            nats.js.errors.APIError: the server refused for another reason.
+        """
+        last: Exception | None = None
+        for pause_s in (*_PUBLISH_PAUSES_S, None):
+            try:
+                return await self.js.publish(subject, payload, headers=dict(headers) or None)
+            except (TimeoutError, NoStreamResponseError, nats.errors.OutboundBufferLimitError) as error:
+                last = error
+            except ServiceUnavailableError as error:
+                if error.err_code == _STREAM_FULL:
+                    raise QueueFull(f"the stream behind {subject} is full") from error
+                last = error
+            except nats.errors.MaxPayloadError as error:
+                raise BadRequest(f"{len(payload)} bytes are more than the NATS server takes") from error
+            except nats.errors.ConnectionClosedError as error:
+                raise Unavailable("the connection to NATS is closed") from error
+            if pause_s is not None:
+                await asyncio.sleep(pause_s)
+        raise Unavailable(f"NATS did not acknowledge a message on {subject}: {_what(last)}") from last
+
+    async def publish_terminal(self, event: EvalDone) -> bool:
+        """Store the verdict unless its check has one; True if the stored verdict is this one.
+
+        The server refuses a second message on the subject for as long as it keeps the first. After a lost
+        acknowledgement our own first attempt is refused likewise, so the stored bytes decide.
+
+        Raises:
+            Unavailable: neither stored nor known to be decided.
+        """
+        subject = subjects.eval_done(subjects.CheckKey(event.run, event.check_id, event.generation))
+        payload = encode(event)
+        headers = {subjects.MSG_ID: subject, subjects.EXPECTED_LAST_SUBJECT_SEQUENCE: "0"}
+        try:
+            ack = await self.store(subject, payload, headers=headers)
+        except APIError as error:
+            if error.err_code not in _WRONG_LAST_SEQUENCE:
+                raise
+        else:
+            if not ack.duplicate:
+                return True
+        stored = await self.last_by_subject(subjects.EVALS, subject)
+        return stored is not None and stored[1] == payload
+
+    async def publish_progress(self, progress: CheckProgress) -> None:
+        """Tell whoever listens where a check is; never raises, may be lost."""
+        try:
+            await self.nc.publish(subjects.progress(progress.run, progress.check_id), encode(progress))
+        except nats.errors.Error as error:
+            logger().debug("progress_lost", error=_what(error))
+
+    async def last_by_subject(self, stream: str, subject: str) -> tuple[int, bytes] | None:
+        """Sequence and bytes of the newest message on a literal subject, or None.
+
+        Raises:
+            Unavailable: the server did not answer.
+        """
+        message = await self.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"")
+        if is_direct_miss(message):
+            return None
+        return int((message.headers or {})["Nats-Sequence"]), message.data
+
+    async def request(self, subject: str, payload: bytes, *, timeout_s: float = _ACK_TIMEOUT_S) -> Msg:
+        """Ask the server something that may be asked twice, and once more while it is restarting.
+
+        Raises:
+            Unavailable: nobody answered.
+        """
+        last: Exception | None = None
+        for pause_s in (*_PUBLISH_PAUSES_S, None):
+            try:
+                return await self.nc.request(subject, payload, timeout=timeout_s)
+            except (TimeoutError, nats.errors.NoRespondersError) as error:
+                last = error
+            except nats.errors.ConnectionClosedError as error:
+                raise Unavailable("the connection to NATS is closed") from error
+            if pause_s is not None:
+                await asyncio.sleep(pause_s)
+        raise Unavailable(f"NATS did not answer {subject}: {_what(last)}") from last
+
+    async def api(self, subject: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A JetStream API call; the answer may hold ``error``.
+
+        Raises:
+            Unavailable: nobody answered: JetStream is off, or this user may not call it.
+        """
+        message = await self.request(f"$JS.API.{subject}", json.dumps(body).encode())
+        answer: dict[str, Any] = json.loads(message.data)
+        return answer
+
+    async def subscribe(
+        self, subject: str, callback: Callable[[Msg], Awaitable[None]], *, queue: str = ""
+    ) -> Subscription:
+        """Hear a core subject; what the callback raises is logged. One message at a time: start tasks."""
+
+        async def guarded(message: Msg) -> None:
+            try:
+                await callback(message)
+            except Exception:  # noqa: BLE001 - raised into nats-py it would be reported and lost
+                logger().exception("subscriber_failed", subject=message.subject)
+
+        subscription = await self.nc.subscribe(subject, queue=queue, cb=guarded)
+        await self.nc.flush(_CLOSE_TIMEOUT_S)
+        return subscription
+
+    async def close(self) -> None:
+        """Flush what is buffered, then close; safe to call twice."""
+        if self.nc.is_closed:
+            return
+        if self.nc.is_connected:
+            try:
+                await self.nc.flush(_CLOSE_TIMEOUT_S)
+            except (TimeoutError, nats.errors.Error) as error:
+                logger().warning("bus_flush_failed", error=_what(error))
+        await self.nc.close()
+
+
+async def connect(settings: Settings, *, name: str) -> Bus:
+    """Connect as the settings say.
+
+    Raises:
+        Unavailable: no server answers there.
+    """
+    return await Bus.connect(
+        settings.nats_url or DEFAULT_NATS_URL,
+        name=name,
+        user=settings.nats_user,
+        password=settings.nats_password,
+    )
+
+
+def is_direct_miss(message: Msg) -> bool:
+    """Whether a direct get answered that there is no such message."""
+    return bool(message.headers) and (message.headers or {}).get("Status") in {"404", "408"}
+
+
+class _Reports:
+    """What nats-py tells about the connection, as log lines. Nothing here may raise once connected."""
+
+    def __init__(self, nc: Client, *, servers: int, on_closed: Callable[[], None] | None) -> None:
+        self.connected = False
+        self.last: Exception | None = None
+        self._nc = nc
+        self._failures_left = servers
+        self._on_closed = on_closed
+
+    def forget_owner(self) -> None:
+        """The connection never came to be: its closing is nobody's business."""
+        self._on_closed = None
+
+    async def error(self, error: Exception) -> None:
+        self.last = error
+        if self.connected:
+            logger().error("bus_error", error=_what(error))
+            return
+        # With endless reconnection the first connect is endless too. It awaits this callback in its own
+        # loop, so that raising here, and only before the reader runs, ends it once every server failed.
+        self._failures_left -= 1
+        if self._failures_left <= 0:
+            raise error
+
+    async def disconnected(self) -> None:
+        if self.connected and not self._nc.is_closed:  # closing on purpose disconnects as well
+            logger().warning("bus_disconnected")
+
+    async def reconnected(self) -> None:
+        logger().info("bus_reconnected", url=self._nc.connected_url.netloc if self._nc.connected_url else "")
+
+    async def closed(self) -> None:
+        if self._on_closed is not None:
+            self._on_closed()
+
+
+def _refusal(servers: list[str], error: Exception) -> str:
+    shown = ", ".join(_without_password(server) for server in servers) or "no address"
+    return (
+        f"cannot connect to NATS at {shown}: {_what(error)}. "
+        "Is the server running (`keck up` starts one), and is KECK_NATS_URL right?"
+    )
+
+
+def _without_password(server: str) -> str:
+    try:
+        parts = urlsplit(server if "://" in server else f"nats://{server}")
+        return f"{parts.hostname}:{parts.port or 4222}"
+    except ValueError:
+        return "an address that cannot be read"
+
+
+def _what(error: Exception | None) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__
