@@ -23,8 +23,8 @@ async def main(url: str, candidate: str, reference: str) -> None:
         "type": "check.requested",
         "check_id": check_id,
         "run": run,
-        "candidate": Path(candidate).read_text(),
-        "reference": Path(reference).read_text(),
+        "candidate": candidate,
+        "reference": reference,
         "submitted_at": time.time(),
         "deadline": time.time() + 600,
     }
@@ -44,4 +44,4 @@ async def main(url: str, candidate: str, reference: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:4]))
+    asyncio.run(main(sys.argv[1], Path(sys.argv[2]).read_text(), Path(sys.argv[3]).read_text()))
