@@ -1,1 +1,44 @@
 """Keck judges GPU kernels: the wire, the bus, the client and the command line."""
+
+from __future__ import annotations
+
+from keck._version import __version__
+from keck.client import Client
+from keck.errors import (
+    BadRequest,
+    DeadlineExceeded,
+    KeckError,
+    NotFound,
+    QueueFull,
+    SettingError,
+    Unavailable,
+)
+from keck.messages import CheckProgress, CheckRequested, EvalDone, Heartbeat, Options, new_check_id
+from keck.settings import Settings
+from keck.subjects import CheckKey
+from keck.sync_client import SyncClient
+from keck.verdict import ExitCode, Fault, Verdict
+
+__all__ = [
+    "BadRequest",
+    "CheckKey",
+    "CheckProgress",
+    "CheckRequested",
+    "Client",
+    "DeadlineExceeded",
+    "EvalDone",
+    "ExitCode",
+    "Fault",
+    "Heartbeat",
+    "KeckError",
+    "NotFound",
+    "Options",
+    "QueueFull",
+    "SettingError",
+    "Settings",
+    "SyncClient",
+    "Unavailable",
+    "Verdict",
+    "__version__",
+    "new_check_id",
+]

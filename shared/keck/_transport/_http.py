@@ -1,0 +1,169 @@
+"""HTTP: the gateway's ``/v1`` routes, with its problem details as our errors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from keck._transport._problems import error_of
+from keck._transport._sse import server_sent_events
+from keck.errors import Unavailable
+from keck.messages import CheckProgress, CheckRequested, EvalDone, Heartbeat
+from keck.subjects import CheckKey
+
+__all__ = ["HttpTransport"]
+
+_PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 4.0)
+"""Between attempts at a gateway that does not answer; every call here may be made twice."""
+_CONNECT_TIMEOUT_S: Final = 5.0
+_ANSWER_TIMEOUT_S: Final = 30.0
+_WAIT_S: Final = 60
+_SILENCE_S: Final = 60.0
+"""An event stream this long without a byte is dead: the gateway sends a comment every few seconds."""
+
+_verdict = msgspec.json.Decoder(EvalDone)
+_progress = msgspec.json.Decoder(CheckProgress)
+_heartbeats = msgspec.json.Decoder(list[Heartbeat])
+
+
+class HttpTransport:
+    """Speaks to one gateway."""
+
+    def __init__(self, url: str, *, token: str) -> None:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._url = url.rstrip("/")
+        self._http = httpx.AsyncClient(
+            base_url=self._url,
+            headers=headers,
+            timeout=httpx.Timeout(_ANSWER_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S, pool=None),
+            # One connection per waiting check: the gateway's own limit answers 429, ours would only queue.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+        )
+
+    async def open(self) -> None:
+        """Nothing to do: connections are made as they are needed."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def submit(self, request: CheckRequested) -> CheckKey:
+        """``POST /v1/checks``."""
+        await self._ask("POST", "/v1/checks", json=_body(request))
+        return CheckKey(request.run, request.check_id, request.generation)
+
+    async def submit_and_wait(self, request: CheckRequested) -> EvalDone:
+        """``POST /v1/checks?wait=…``, then its events if that was too short."""
+        wait = {"wait": _WAIT_S}
+        timeout = httpx.Timeout(_WAIT_S + _ANSWER_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S, pool=None)
+        response = await self._ask("POST", "/v1/checks", json=_body(request), params=wait, timeout=timeout)
+        if (verdict := _verdict_in(response)) is not None:
+            return verdict
+        return await self._until_verdict(CheckKey(request.run, request.check_id, request.generation))
+
+    async def result(self, key: CheckKey) -> EvalDone:
+        """``GET /v1/checks/{id}``, and its events if it is not decided yet."""
+        response = await self._ask("GET", f"/v1/checks/{key.check_id}", params=_query(key))
+        if (verdict := _verdict_in(response)) is not None:
+            return verdict
+        return await self._until_verdict(key)
+
+    async def events(self, key: CheckKey) -> AsyncIterator[CheckProgress | EvalDone]:
+        """``GET /v1/checks/{id}/events``, taken up again where the connection breaks."""
+        failures = 0
+        while True:
+            try:
+                async for event in self._stream(key):
+                    failures = 0
+                    yield event
+                    if isinstance(event, EvalDone):
+                        return
+                reason = "it closed the event stream before the verdict"
+            except httpx.TransportError as error:
+                reason = str(error) or type(error).__name__
+            if failures == len(_PAUSES_S):
+                raise Unavailable(f"the gateway at {self._url} is out of reach: {reason}")
+            await asyncio.sleep(_PAUSES_S[failures])
+            failures += 1
+
+    async def follow(self, request: CheckRequested) -> AsyncIterator[CheckProgress | EvalDone]:
+        """Queue it, then read its events."""
+        key = await self.submit(request)
+        async for event in self.events(key):
+            yield event
+
+    async def executors(self) -> list[Heartbeat]:
+        """``GET /v1/executors``."""
+        return _heartbeats.decode((await self._ask("GET", "/v1/executors")).content)
+
+    async def _until_verdict(self, key: CheckKey) -> EvalDone:
+        async for event in self.events(key):
+            if isinstance(event, EvalDone):
+                return event
+        raise Unavailable(f"the gateway at {self._url} ended the events of {key.check_id} without a verdict")
+
+    async def _stream(self, key: CheckKey) -> AsyncIterator[CheckProgress | EvalDone]:
+        path = f"/v1/checks/{key.check_id}/events"
+        timeout = httpx.Timeout(_SILENCE_S, connect=_CONNECT_TIMEOUT_S, pool=None)
+        async with self._http.stream("GET", path, params=_query(key), timeout=timeout) as response:
+            if not response.is_success:
+                await response.aread()
+                raise error_of(response)
+            async for name, data in server_sent_events(response.aiter_lines()):
+                if name == "verdict":
+                    yield _verdict.decode(data)
+                elif name in ("queued", "progress"):
+                    yield _progress.decode(data)
+
+    async def _ask(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        """One request, again while nobody answers.
+
+        Raises:
+            KeckError: what the gateway refused, or Unavailable if it does not answer.
+        """
+        for pause_s in (*_PAUSES_S, None):
+            try:
+                response = await self._http.request(method, path, **arguments)
+            except httpx.TransportError as error:
+                if pause_s is None:
+                    raise Unavailable(_unreachable(self._url, error)) from error
+                await asyncio.sleep(pause_s)
+                continue
+            if response.is_success:
+                return response
+            raise error_of(response)
+        raise AssertionError  # the last attempt returns or raises
+
+
+def _verdict_in(response: httpx.Response) -> EvalDone | None:
+    """The verdict, if the answer is one and not where the check is."""
+    known: dict[str, Any] = response.json()
+    return _verdict.decode(response.content) if known.get("type") == "eval.done" else None
+
+
+def _body(request: CheckRequested) -> dict[str, Any]:
+    return {
+        "check_id": request.check_id,
+        "run": request.run,
+        "kind": request.kind,
+        "lane": request.lane,
+        "candidate": request.candidate,
+        "reference": request.reference,
+        "options": msgspec.to_builtins(request.options),
+        "deadline_s": request.deadline - request.submitted_at,
+    }
+
+
+def _query(key: CheckKey) -> dict[str, str | int]:
+    return {"run": key.run, "generation": key.generation}
+
+
+def _unreachable(url: str, error: Exception) -> str:
+    reason = str(error) or type(error).__name__
+    return (
+        f"no gateway answers at {url}: {reason}. Is it running (`keck up` starts one), and is KECK_URL right?"
+    )

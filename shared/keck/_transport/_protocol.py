@@ -1,0 +1,39 @@
+"""What a transport must be able to do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from keck.messages import CheckProgress, CheckRequested, EvalDone, Heartbeat
+from keck.subjects import CheckKey
+
+__all__ = ["Transport"]
+
+
+class Transport(Protocol):
+    """One connection to one Keck; raises only :mod:`keck.errors`."""
+
+    async def open(self) -> None:
+        """Connect."""
+
+    async def close(self) -> None:
+        """Let go of the connection; what was submitted goes on."""
+
+    async def submit(self, request: CheckRequested) -> CheckKey:
+        """Queue a check; returns once it is stored."""
+
+    async def submit_and_wait(self, request: CheckRequested) -> EvalDone:
+        """Queue a check and wait for its verdict."""
+
+    async def result(self, key: CheckKey) -> EvalDone:
+        """The verdict, waited for as long as it takes; the caller bounds the time."""
+
+    def events(self, key: CheckKey) -> AsyncIterator[CheckProgress | EvalDone]:
+        """Progress from now on, ended by the verdict."""
+
+    def follow(self, request: CheckRequested) -> AsyncIterator[CheckProgress | EvalDone]:
+        """Queue a check and yield its progress from the first stage on, ended by the verdict."""
+
+    async def executors(self) -> list[Heartbeat]:
+        """Executors that are alive."""

@@ -1,0 +1,212 @@
+"""The async client: the same calls and types over NATS and over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from types import TracebackType
+from typing import Any, Self, TypedDict, Unpack
+
+import msgspec
+
+from keck._transport import transport_for
+from keck.errors import BadRequest, DeadlineExceeded
+from keck.kinds import kind_named
+from keck.messages import (
+    CheckProgress,
+    CheckRequested,
+    EvalDone,
+    Heartbeat,
+    Lane,
+    Options,
+    new_request,
+)
+from keck.settings import Settings, load
+from keck.subjects import CheckKey
+
+__all__ = ["DEFAULT_URL", "CheckArguments", "Client", "options_from"]
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+"""Where ``keck up`` listens if told nothing else."""
+
+
+class CheckArguments(TypedDict, total=False):
+    """What may be said of a check beside its two sources."""
+
+    check_id: str
+    run: str
+    kind: str
+    lane: Lane
+    options: Options | Mapping[str, Any] | None
+    deadline_s: float
+
+
+class Client:
+    """Submits checks and waits for verdicts; use it as an async context manager.
+
+    Args:
+        url: ``nats://…`` or ``http://…``; None: ``KECK_URL``, then ``KECK_NATS_URL``, then `DEFAULT_URL`.
+        token: bearer token for a gateway; None: ``KECK_TOKEN``.
+        settings: None: read from the environment.
+    """
+
+    def __init__(
+        self, url: str | None = None, *, token: str | None = None, settings: Settings | None = None
+    ) -> None:
+        known = load() if settings is None else settings
+        self.url = url or known.url or known.nats_url or DEFAULT_URL
+        self._transport = transport_for(self.url, known, token=token)
+
+    async def __aenter__(self) -> Self:
+        await self._transport.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._transport.close()
+
+    async def submit(
+        self,
+        candidate: str,
+        reference: str,
+        *,
+        check_id: str = "",
+        run: str = "default",
+        kind: str = "kernel",
+        lane: Lane = "bulk",
+        options: Options | Mapping[str, Any] | None = None,
+        deadline_s: float = 3600.0,
+    ) -> CheckKey:
+        """Queue a check; returns its key once it is stored.
+
+        Raises:
+            BadRequest: it could never work.
+            QueueFull: nothing was stored; try again later.
+            Unavailable: Keck cannot be reached.
+        """
+        return await self._transport.submit(
+            _request(
+                candidate,
+                reference,
+                check_id=check_id,
+                run=run,
+                kind=kind,
+                lane=lane,
+                options=options,
+                deadline_s=deadline_s,
+            )
+        )
+
+    async def check(
+        self,
+        candidate: str,
+        reference: str,
+        *,
+        check_id: str = "",
+        run: str = "default",
+        kind: str = "kernel",
+        lane: Lane = "interactive",
+        options: Options | Mapping[str, Any] | None = None,
+        deadline_s: float = 3600.0,
+        timeout_s: float | None = None,
+    ) -> EvalDone:
+        """Queue a check and wait for its verdict; a candidate's failure is a verdict, not an exception.
+
+        Raises:
+            DeadlineExceeded: `timeout_s` went by; the check goes on.
+        """
+        request = _request(
+            candidate,
+            reference,
+            check_id=check_id,
+            run=run,
+            kind=kind,
+            lane=lane,
+            options=options,
+            deadline_s=deadline_s,
+        )
+        return await _within(timeout_s, request.check_id, self._transport.submit_and_wait(request))
+
+    async def follow(
+        self, candidate: str, reference: str, **given: Unpack[CheckArguments]
+    ) -> AsyncIterator[CheckProgress | EvalDone]:
+        """Queue a check and yield its progress from the first stage on; the verdict comes last.
+
+        Takes what :meth:`submit` takes; the lane is ``interactive`` unless given.
+        """
+        request = _request(candidate, reference, **given)
+        async for event in self._transport.follow(request):
+            yield event
+
+    async def result(self, key: CheckKey, *, timeout_s: float | None = None) -> EvalDone:
+        """The verdict of a check, which may be there already.
+
+        Raises:
+            DeadlineExceeded: `timeout_s` went by; the check goes on.
+        """
+        return await _within(timeout_s, key.check_id, self._transport.result(key))
+
+    async def events(self, key: CheckKey) -> AsyncIterator[CheckProgress | EvalDone]:
+        """Progress of a check from now on; the verdict comes last, also when it is there already."""
+        async for event in self._transport.events(key):
+            yield event
+
+    async def executors(self) -> list[Heartbeat]:
+        """Executors that are alive."""
+        return await self._transport.executors()
+
+
+def options_from(given: Options | Mapping[str, Any] | None) -> Options:
+    """Options from a struct or a mapping.
+
+    Raises:
+        BadRequest: a name or a value is not one that exists.
+    """
+    if given is None or isinstance(given, Options):
+        return given or Options()
+    unknown = sorted(set(given) - set(Options.__struct_fields__))
+    if unknown:
+        known = ", ".join(Options.__struct_fields__)
+        raise BadRequest(f"unknown option {', '.join(unknown)}; known are {known}")
+    try:
+        return msgspec.convert(dict(given), Options)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"options: {error}") from error
+
+
+def _request(
+    candidate: str,
+    reference: str,
+    *,
+    check_id: str = "",
+    run: str = "default",
+    kind: str = "kernel",
+    lane: Lane = "interactive",
+    options: Options | Mapping[str, Any] | None = None,
+    deadline_s: float = 3600.0,
+) -> CheckRequested:
+    kind_named(kind)
+    return new_request(
+        candidate,
+        reference,
+        check_id=check_id,
+        run=run,
+        kind=kind,
+        lane=lane,
+        options=options_from(options),
+        deadline_s=deadline_s,
+    )
+
+
+async def _within(timeout_s: float | None, check_id: str, verdict: Awaitable[EvalDone]) -> EvalDone:
+    """Await a verdict; the end of the caller's patience is one of our errors."""
+    timer = asyncio.timeout(timeout_s)
+    try:
+        async with timer:
+            done = await verdict
+    except TimeoutError as error:
+        if not timer.expired():
+            raise
+        raise DeadlineExceeded(f"no verdict of {check_id} within {timeout_s} s; the check goes on") from error
+    return done

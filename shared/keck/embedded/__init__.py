@@ -1,0 +1,8 @@
+"""The whole system on this machine: nats-server, gateway, compilers and executors as child processes."""
+
+from __future__ import annotations
+
+from keck.embedded._devices import devices_here
+from keck.embedded._system import Embedded
+
+__all__ = ["Embedded", "devices_here"]
