@@ -1,0 +1,227 @@
+"""The three services together, while things go wrong: kills, crashes, drains, many callers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from keck import CheckKey, CheckProgress, Client, EvalDone
+from keck.bus import Bus
+from keck.embedded import Embedded
+from keck.messages import to_json
+from keck.subjects import EVALS, check_key
+from keck.testing import async_wait_until
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+WITHIN_S = 300.0
+QUICK = {"device": "cpu", "correctness_sets": 2, "timed_calls": 5}
+
+REFERENCE = """\
+import torch
+import torch.nn as nn
+
+
+class Model(nn.Module):
+    def forward(self, x):
+        return torch.relu(x)
+
+
+def get_inputs():
+    return [torch.randn(64, 64)]
+
+
+def get_init_inputs():
+    return []
+"""
+RIGHT = REFERENCE.replace("class Model(", "class ModelNew(")
+SLOW = RIGHT.replace("import torch\n", "import time\n\nimport torch\n", 1).replace(
+    "        return", "        time.sleep(0.5)\n        return"
+)
+CRASHING = RIGHT.replace("import torch\n", "import ctypes\n\nimport torch\n", 1).replace(
+    "        return", "        ctypes.string_at(0)\n        return"
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(WITHIN_S + 60), pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Embedded]:
+    """One compiler, one CPU executor, shared by the tests here: each leaves it as it found it."""
+    directory = tmp_path_factory.mktemp("pipeline")
+    async with Embedded(
+        directory=directory, devices=("cpu",), settings_env={"COMPILER_CPUS": "1"}
+    ) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def client(system: Embedded) -> AsyncIterator[Client]:
+    """A client of the system, which is complete again."""
+    await async_wait_until(
+        lambda: len(system.fleet.live("compiler")) == len(system.fleet.executors()) == 1, 60
+    )
+    async with Client(system.nats_url) as connected:
+        yield connected
+
+
+async def test_a_check_whose_executor_is_killed_ends_in_exactly_one_verdict(
+    system: Embedded, client: Client
+) -> None:
+    done, killed = await _judge_and_signal(
+        client, system, candidate=SLOW, at_stage="correctness", role="executor", number=signal.SIGKILL
+    )
+    assert killed
+    assert done.verdict == "passed", to_json(done).decode()
+    assert done.attempts == 2
+    assert await _verdicts_stored(system, done) == 1
+
+
+async def test_a_check_whose_compiler_is_killed_ends_in_exactly_one_verdict(
+    system: Embedded, client: Client
+) -> None:
+    # A name of its own: no other test may have built it before.
+    source = (EXAMPLES / "cpp_relu" / "candidate.py").read_text()
+    candidate = source.replace('"relu_extension"', '"relu_of_the_killed_compiler"')
+    done, killed = await _judge_and_signal(
+        client, system, candidate=candidate, at_stage="compile", role="compiler", number=signal.SIGKILL
+    )
+    assert killed
+    assert done.verdict == "passed", to_json(done).decode()
+    assert await _verdicts_stored(system, done) == 1
+
+
+async def test_an_executor_asked_to_stop_finishes_the_check_it_holds(
+    system: Embedded, client: Client
+) -> None:
+    done, asked = await _judge_and_signal(
+        client, system, candidate=SLOW, at_stage="correctness", role="executor", number=signal.SIGTERM
+    )
+    assert asked
+    assert done.verdict == "passed", to_json(done).decode()
+    assert done.attempts == 1
+    assert await _verdicts_stored(system, done) == 1
+
+
+async def test_a_crash_costs_the_next_check_nothing(system: Embedded, client: Client) -> None:
+    before = _pid_of(system, "executor")
+    crashed = await client.check(CRASHING, REFERENCE, options=QUICK, timeout_s=WITHIN_S)
+    assert crashed.verdict == "crashed", to_json(crashed).decode()
+    right = await client.check(RIGHT, REFERENCE, options=QUICK, timeout_s=WITHIN_S)
+    assert right.verdict == "passed", to_json(right).decode()
+    assert _pid_of(system, "executor") == before
+
+
+async def test_twenty_callers_of_the_original_route_each_get_their_own_answer(system: Embedded) -> None:
+    wrong = RIGHT.replace("torch.relu(x)", "torch.zeros_like(x)")
+    async with httpx.AsyncClient(base_url=system.http_url, timeout=WITHIN_S) as http:
+
+        async def ask(candidate: str) -> httpx.Response:
+            return await http.post("/compute_score", data={"cuda_code": candidate, "torch_code": REFERENCE})
+
+        asked = [ask(RIGHT if index % 2 else f"{wrong}\n# {index}\n") for index in range(20)]
+        answers = await asyncio.gather(*asked)
+    for index, answer in enumerate(answers):
+        body = answer.json()
+        assert answer.status_code == 200, answer.text
+        assert set(body) == {"formated", "compiled", "passed", "msg"}
+        assert (body["formated"], body["compiled"], body["passed"]) == (True, True, index % 2 == 1), (
+            answer.text
+        )
+        if body["passed"]:
+            assert set(body["msg"]) == {"torch_profile", "torch_time", "cuda_time", "speedup"}
+        else:
+            assert body["msg"].startswith("failed: ")
+
+
+async def test_the_same_id_twice_is_one_check(system: Embedded, client: Client) -> None:
+    keys = [
+        await client.submit(RIGHT, REFERENCE, run="twice", check_id="one", options=QUICK) for _ in range(2)
+    ]
+    assert keys[0] == keys[1]
+    done = await client.result(keys[0], timeout_s=WITHIN_S)
+    assert done.verdict == "passed", to_json(done).decode()
+    assert await _verdicts_stored(system, done) == 1
+
+
+async def test_the_orchestrator_example_reads_its_verdict_off_the_bare_bus(system: Embedded) -> None:
+    pair = EXAMPLES / "cpp_relu"
+    said = await _run(
+        sys.executable,
+        EXAMPLES / "orchestrator.py",
+        system.nats_url,
+        pair / "candidate.py",
+        pair / "reference.py",
+    )
+    assert " passed " in said
+
+
+@pytest.mark.parametrize("transport", ["nats", "http"])
+async def test_the_sdk_example_prints_three_verdicts(system: Embedded, transport: str) -> None:
+    url = system.nats_url if transport == "nats" else system.http_url
+    said = await _run(sys.executable, EXAMPLES / "sdk_async.py", url)
+    assert sorted(line.split(";")[0].split(",")[0] for line in said.splitlines()) == [
+        "C++: passed",
+        "itself: passed",
+        "zeros: wrong_result",
+    ]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+async def test_the_curl_example_gets_the_original_answer_and_the_whole_verdict(system: Embedded) -> None:
+    said = await _run("sh", EXAMPLES / "http_curl.sh", system.http_url)
+    assert '"nats_connected":true' in said
+    assert '"passed":true' in said
+    assert '"verdict":"passed"' in said
+
+
+async def _judge_and_signal(
+    client: Client, system: Embedded, *, candidate: str, at_stage: str, role: str, number: signal.Signals
+) -> tuple[EvalDone, bool]:
+    """Check a candidate and, once it has reached a stage, send a signal to the service at work."""
+    sent = False
+    async with asyncio.timeout(WITHIN_S):
+        async for event in client.follow(candidate, REFERENCE, lane="bulk", options=QUICK):
+            if isinstance(event, EvalDone):
+                return event, sent
+            assert isinstance(event, CheckProgress)
+            if event.stage == at_stage and not sent:
+                os.kill(_pid_of(system, role), number)
+                sent = True
+    raise AssertionError("the events ended without a verdict")
+
+
+def _pid_of(system: Embedded, role: str) -> int:
+    return next(process.pid for process in system.processes if process.name.startswith(role))
+
+
+async def _verdicts_stored(system: Embedded, done: EvalDone) -> int:
+    """How many verdicts the stream holds for a check, all generations."""
+    async with await Bus.connect(system.nats_url, name="test") as bus:
+        subject = f"eval.done.{done.run}.{done.check_id}.*"
+        info = await bus.js.stream_info(EVALS, subjects_filter=subject)
+        stored = info.state.subjects or {}
+        assert {check_key(name) for name in stored} == {CheckKey(done.run, done.check_id, done.generation)}
+        return sum(stored.values())
+
+
+async def _run(*command: str | Path) -> str:
+    """What a program prints; it must succeed."""
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), WITHIN_S)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 0, err.decode()
+    return out.decode()
