@@ -1,0 +1,37 @@
+"""``python -m keck_gateway``: configured by the environment alone."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from functools import partial
+
+from keck import logs, settings
+from keck.errors import SettingError
+from keck.service import run_service
+from keck.verdict import ExitCode
+from keck_gateway.guards import require_safe_binding
+from keck_gateway.server import bind
+from keck_gateway.service import raise_open_files_limit, serve
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Run the gateway; the process's exit code."""
+    try:
+        effective = settings.load()
+        require_safe_binding(effective)
+        bound = bind(effective.http_host, effective.http_port)
+    except SettingError as error:
+        sys.stderr.write(f"keck-gateway: {error}\n")
+        return ExitCode.USAGE
+    logs.configure(effective, service="gateway")
+    raise_open_files_limit()
+    return asyncio.run(
+        run_service(effective, name="keck-gateway", main=partial(serve, settings=effective, bound=bound))
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

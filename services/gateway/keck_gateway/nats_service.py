@@ -1,0 +1,88 @@
+"""Request-reply on ``keck.check``: the same body, the same verdict, without HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import nats.errors
+from nats.aio.msg import Msg
+
+from keck import subjects
+from keck.errors import BadRequest, KeckError
+from keck.logs import logger
+from keck.messages import EvalDone
+from keck_gateway.bodies import CheckBody
+from keck_gateway.desk import Desk
+from keck_gateway.problems import Problem, problem_of
+
+__all__ = ["ErrorReply", "NatsService"]
+
+
+class ErrorReply(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request gets instead of a verdict."""
+
+    error: Problem
+
+
+class NatsService:
+    """Answers ``keck.check``; of several gateways each request reaches one."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Take requests while this lasts; then stop, and let those in hand be answered."""
+        subscription = await self._desk.bus.subscribe(
+            subjects.CHECK_SERVICE, self._received, queue=subjects.GATEWAY_QUEUE
+        )
+        try:
+            yield
+        finally:
+            if not self._desk.bus.nc.is_closed:
+                await subscription.unsubscribe()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _received(self, message: Msg) -> None:
+        # The subscription hands over one message at a time, so each gets a task. What bounds them is the
+        # number of callers that may wait: above it the task ends at once with a 429.
+        task = asyncio.create_task(self._answer(message))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, message: Msg) -> None:
+        is_json = message.data.lstrip()[:1] == b"{"
+        reply: EvalDone | ErrorReply
+        try:
+            reply = await self._judge(message.data, is_json=is_json)
+        except Exception as error:  # noqa: BLE001 - the boundary of a request; problem_of logs the unforeseen
+            reply = ErrorReply(error=problem_of(error, where=subjects.CHECK_SERVICE))
+        if not message.reply:
+            return
+        data = msgspec.json.encode(reply) if is_json else msgspec.msgpack.encode(reply)
+        try:
+            # Not `message.respond`: it would send the request's headers back.
+            await self._desk.bus.nc.publish(message.reply, data)
+        except nats.errors.Error as error:
+            logger().warning("reply_lost", error=str(error))
+
+    async def _judge(self, data: bytes, *, is_json: bool) -> EvalDone:
+        body = _decoded(data, is_json=is_json)
+        event = self._desk.request_of(body, lane="interactive")
+        verdict = await self._desk.judge(event, id_is_callers=body.check_id is not None)
+        if verdict is None:
+            raise KeckError("without a waiting time there is a verdict or an exception")
+        return verdict
+
+
+def _decoded(data: bytes, *, is_json: bool) -> CheckBody:
+    try:
+        if is_json:
+            return msgspec.json.decode(data, type=CheckBody)
+        return msgspec.msgpack.decode(data, type=CheckBody)
+    except (msgspec.DecodeError, RecursionError) as error:  # a ValidationError is one as well
+        raise BadRequest(f"body: {error}; send what POST /v1/checks takes, as JSON or msgpack") from error

@@ -1,0 +1,140 @@
+"""Errors as RFC 9457 problem details, on HTTP and on NATS alike."""
+
+from __future__ import annotations
+
+import math
+from http import HTTPStatus
+
+import msgspec
+from litestar.exceptions import HTTPException
+
+from keck.errors import BadRequest, DeadlineExceeded, KeckError, NotFound, QueueFull, Unavailable
+from keck.logs import logger
+
+__all__ = [
+    "MAX_BODY_BYTES",
+    "PROBLEM_JSON",
+    "RETRY_LATER",
+    "CallerGone",
+    "Conflict",
+    "Problem",
+    "ShuttingDown",
+    "problem_of",
+    "retry_after",
+]
+
+PROBLEM_JSON = "application/problem+json"
+MAX_BODY_BYTES = 2 * 1024 * 1024
+"""Largest request body: two sources of the largest size with room for their escapes."""
+
+
+RETRY_LATER = {"Retry-After": "5"}
+"""For failures that pass by themselves."""
+
+
+class Conflict(KeckError):
+    """The id is in use for other content."""
+
+
+class ShuttingDown(Unavailable):
+    """This gateway is about to end; another, or the next, answers."""
+
+
+class CallerGone(KeckError):
+    """The client closed its connection before there was an answer."""
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """What went wrong and what to do about it (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+_KINDS: dict[type[KeckError], tuple[HTTPStatus, str, str]] = {
+    BadRequest: (HTTPStatus.BAD_REQUEST, "bad-request", "The request cannot be understood"),
+    Conflict: (HTTPStatus.CONFLICT, "id-in-use", "The check id is in use"),
+    NotFound: (HTTPStatus.NOT_FOUND, "not-found", "No such check"),
+    QueueFull: (HTTPStatus.TOO_MANY_REQUESTS, "overloaded", "As much is waiting as may"),
+    Unavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "Nobody can do this now"),
+    DeadlineExceeded: (HTTPStatus.GATEWAY_TIMEOUT, "deadline", "No verdict in time"),
+    CallerGone: (HTTPStatus.SERVICE_UNAVAILABLE, "caller-gone", "The client left"),
+}
+
+
+def problem_of(error: Exception, *, where: str = "") -> Problem:
+    """The problem to tell the caller; `where` is the method and path, for routes that do not exist."""
+    match error:
+        case KeckError():
+            return _of_keck_error(error)
+        case HTTPException():
+            return _of_http_error(error, where)
+        case RecursionError():
+            return _problem(HTTPStatus.BAD_REQUEST, "bad-request", detail="the body is nested too deeply")
+        case _:
+            # This is the loop boundary of a request: whatever is unforeseen is logged here, once.
+            logger().error("request_failed", where=where, exc_info=error)
+            return _problem(
+                HTTPStatus.INTERNAL_SERVER_ERROR,
+                "internal",
+                detail="an error of the gateway's own; its log has the details",
+            )
+
+
+def retry_after(error: Exception) -> dict[str, str]:
+    """The ``Retry-After`` header where asking again makes sense; empty where it does not."""
+    match error:
+        case QueueFull(retry_after_s=seconds):
+            return {"Retry-After": str(max(1, math.ceil(seconds)))}
+        case ShuttingDown():
+            return {"Retry-After": "1"}
+        case Unavailable():
+            return dict(RETRY_LATER)
+        case _:
+            return {}
+
+
+def _of_keck_error(error: KeckError) -> Problem:
+    for kind, (status, slug, title) in _KINDS.items():
+        if isinstance(error, kind):
+            return _problem(status, slug, title=title, detail=str(error))
+    return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", detail=str(error))
+
+
+def _of_http_error(error: HTTPException, where: str) -> Problem:
+    status = HTTPStatus(error.status_code)
+    match status:
+        case HTTPStatus.NOT_FOUND:
+            detail = f"there is no {where}; /docs lists what there is"
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = (error.headers or {}).get("allow", "another method")
+            detail = f"{where} does not exist; use {allowed}"
+        case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            detail = f"the body is larger than {MAX_BODY_BYTES} bytes; send less source"
+        case _:
+            detail = _validation_detail(error)
+    return _problem(status, status.phrase.lower().replace(" ", "-"), detail=detail)
+
+
+def _validation_detail(error: HTTPException) -> str:
+    """Litestar keeps what is wrong with which field beside its message; people need both in one sentence."""
+    found = error.extra if isinstance(error.extra, list) else []
+    parts = [
+        f"{item.get('source', 'body')}: {_place(item)}{item['message']}"
+        for item in found
+        if isinstance(item, dict) and "message" in item
+    ]
+    return "; ".join(parts) or error.detail
+
+
+def _place(item: dict[str, object]) -> str:
+    key = item.get("key", "data")
+    return "" if key == "data" else f"`{key}`: "
+
+
+def _problem(status: HTTPStatus, slug: str, *, detail: str, title: str = "") -> Problem:
+    return Problem(
+        type=f"urn:keck:problem:{slug}", title=title or status.phrase, status=int(status), detail=detail
+    )

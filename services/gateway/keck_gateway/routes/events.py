@@ -1,0 +1,118 @@
+"""``GET /v1/checks/{id}/events``: a check as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from litestar import get
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.response import Stream
+
+from keck.errors import KeckError, NotFound, Unavailable
+from keck.messages import CheckProgress, EvalDone, to_json
+from keck.subjects import CheckKey
+from keck_gateway.bodies import CheckState
+from keck_gateway.desk import Desk
+from keck_gateway.routes._answers import problems
+from keck_gateway.routes.checks import CheckId, Generation, Run, named
+
+__all__ = ["events", "follow"]
+
+_POSITION_EVERY_S = 2.0
+_UNKNOWN = -1
+_KEEP_ALIVE_S = 15.0
+"""Proxies close what is silent for a minute or so."""
+
+
+@get(
+    "/v1/checks/{check_id:str}/events",
+    summary="Follow a check",
+    operation_id="followCheck",
+    tags=["checks"],
+    media_type="text/event-stream",
+    responses={
+        200: ResponseSpec(
+            str,
+            description="Server-sent events: `queued` (CheckState: at first, and when its place changes), "
+            "`progress` (CheckProgress), `verdict` (EvalDone), which is the last.",
+            media_type="text/event-stream",
+            generate_examples=False,
+        ),
+        **problems(404, 429, 503),
+    },
+)
+async def events(check_id: CheckId, desk: Desk, run: Run = "default", generation: Generation = 0) -> Stream:
+    """Where the check is and what happens to it, ended by its verdict, which may be there already."""
+    key = named(run, check_id, generation)
+    desk.waiters.require_room()
+    await desk.find(key)  # what is not known is a 404, not an empty stream
+    return Stream(follow(desk, key), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+async def follow(desk: Desk, key: CheckKey) -> AsyncIterator[bytes]:
+    """Everything that happens to a check from now on, as the bytes of server-sent events."""
+    try:
+        with desk.waiters.place(key) as verdict, desk.feed.listen(key) as heard:
+            verdict.add_done_callback(lambda _: heard.put_nowait(None))
+            # Only from here on is nothing missed, so the state is read again.
+            state = await desk.find(key)
+            yield _told(state)
+            if isinstance(state, EvalDone):
+                return
+            if state.progress is not None:
+                yield _told(state.progress)
+            async for chunk in _until_verdict(desk, key, state.queue_position, verdict=verdict, heard=heard):
+                yield chunk
+    except KeckError as error:
+        # The status is sent already: the stream ends without a verdict, which tells a client to ask again.
+        yield b": " + str(error).encode() + b"\n\n"
+
+
+async def _until_verdict(
+    desk: Desk,
+    key: CheckKey,
+    position: int | None,
+    *,
+    verdict: asyncio.Future[EvalDone],
+    heard: asyncio.Queue[CheckProgress | None],
+) -> AsyncIterator[bytes]:
+    said_at = time.monotonic()
+    while True:
+        try:
+            progress = await asyncio.wait_for(heard.get(), _POSITION_EVERY_S)
+        except TimeoutError:
+            moved = await _moved(desk, key, position)
+            if moved is not None:
+                position, said_at = moved.queue_position, time.monotonic()
+                yield _told(moved)
+            elif time.monotonic() - said_at >= _KEEP_ALIVE_S:
+                said_at = time.monotonic()
+                yield b": keep-alive\n\n"
+            continue
+        if progress is None:
+            yield _told(verdict.result())
+            return
+        said_at = time.monotonic()
+        if progress.stage == "compiled":
+            position = _UNKNOWN  # it is about to wait for an executor
+        yield _told(progress)
+
+
+async def _moved(desk: Desk, key: CheckKey, position: int | None) -> CheckState | None:
+    """The check's new state, if it waits in a queue and its place there changed."""
+    if position is None:
+        return None
+    try:
+        state = await desk.find(key)
+    except (NotFound, Unavailable):
+        return None  # the bus is away: the next look tells
+    if isinstance(state, EvalDone) or state.queue_position == position:
+        return None  # a verdict comes by itself
+    return state
+
+
+def _told(value: CheckState | CheckProgress | EvalDone) -> bytes:
+    name = {CheckState: "queued", CheckProgress: "progress", EvalDone: "verdict"}[type(value)]
+    return b"event: " + name.encode() + b"\ndata: " + to_json(value) + b"\n\n"
