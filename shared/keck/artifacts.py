@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from nats.aio.msg import Msg
 from nats.js.errors import APIError
 
@@ -39,12 +40,24 @@ _CHUNK_BYTES: Final = 512 << 10
 _CHUNKS_IN_FLIGHT: Final = 8
 _READ_BYTES: Final = 8 << 20
 _READ_TIMEOUT_S: Final = 10.0
+_CHUNK_TIMEOUT_S: Final = 15.0
 _PUT_ATTEMPTS: Final = 3
 _HASH_IN_THREAD_BYTES: Final = 4 << 20
 _FILL_LIMIT: Final = 0.8
 _EVICT_SHARE: Final = 0.3
 _CHECK_FILL_EVERY_S: Final = 30.0
 _FIRST_SEQUENCE: Final = "keck-first-sequence"
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    """What this reader needs of an object's metadata message."""
+
+    nuid: str
+    chunks: int
+    deleted: bool = False
+    metadata: dict[str, str] | None = None
+    stored_at: float = 0.0
+    """Unix seconds; the server's, not the message's."""
 
 
 class Artifacts:
@@ -73,6 +86,9 @@ class Artifacts:
             try:
                 await self._write(name, data)
                 break
+            except Unavailable:
+                if attempt == _PUT_ATTEMPTS:
+                    raise
             except QueueFull:
                 if attempt == _PUT_ATTEMPTS:
                     raise
@@ -119,45 +135,40 @@ class Artifacts:
         """
         return await self._entry(name) is not None
 
-    async def _entry(self, name: str) -> tuple[dict[str, Any], Msg] | None:
+    async def _entry(self, name: str) -> _Entry | None:
         message = await self._bus.request(
             f"$JS.API.DIRECT.GET.{self._stream}.{self._entry_subject(name)}", b""
         )
         if is_direct_miss(message):
             return None
         try:
-            entry = json.loads(message.data)
-        except ValueError:
+            entry = _decode_entry(message.data)
+        except (msgspec.ValidationError, msgspec.DecodeError) as error:
+            logger().warning("artifact_entry_unreadable", artifact=name, error=str(error))
             return None
-        if not isinstance(entry, dict) or entry.get("deleted"):
-            return None
-        return entry, message
+        stored_at = _server_time((message.headers or {}).get("Nats-Time-Stamp", ""))
+        return None if entry.deleted else msgspec.structs.replace(entry, stored_at=stored_at)
 
     def _entry_subject(self, name: str) -> str:
         return f"$O.{self._bucket}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
 
     async def _is_fresh(self, name: str) -> bool:
         """Whether a stored object is complete and young enough to be relied on until its check is judged."""
-        found = await self._entry(name)
-        if found is None:
+        entry = await self._entry(name)
+        if entry is None or time.time() - entry.stored_at > ARTIFACT_MAX_AGE_S / 2:
             return False
-        entry, message = found
-        stored_at = _server_time((message.headers or {}).get("Nats-Time-Stamp", ""))
-        if time.time() - stored_at > ARTIFACT_MAX_AGE_S / 2:
-            return False
+        if entry.chunks == 0:
+            return True
         # An eviction may have taken the first chunks of an object whose entry is still there.
-        first = (entry.get("metadata") or {}).get(_FIRST_SEQUENCE)
-        return first is not None and int(first) >= await self._first_sequence()
+        first = (entry.metadata or {}).get(_FIRST_SEQUENCE, "")
+        state, _ = await self._state()
+        return first.isdecimal() and int(first) >= int(state["first_seq"])
 
     async def _state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         answer = await self._bus.api(f"STREAM.INFO.{self._stream}", {})
         if "error" in answer:
             raise Unavailable(f"no bucket {self._bucket}: {answer['error'].get('description')}")
         return answer["state"], answer["config"]
-
-    async def _first_sequence(self) -> int:
-        state, _ = await self._state()
-        return int(state["first_seq"])
 
     async def _write(self, name: str, data: bytes) -> None:
         """Chunks, then the entry that makes the object exist.
@@ -166,27 +177,16 @@ class Artifacts:
         out. Sending a single chunk again would store it after its successors.
         """
         nuid = secrets.token_hex(11)
-        window = asyncio.Semaphore(_CHUNKS_IN_FLIGHT)
-        view = memoryview(data)
-        sends: list[asyncio.Task[int]] = []
-        try:
-            async with asyncio.TaskGroup() as group:
-                for index, offset in enumerate(range(0, len(data), _CHUNK_BYTES)):
-                    await window.acquire()
-                    chunk = bytes(view[offset : offset + _CHUNK_BYTES])
-                    sends.append(group.create_task(self._send(f"{nuid}.{index}", chunk, window)))
-                    await asyncio.sleep(0)  # so that each is on the wire before the next: order is content
-        except* (QueueFull, Unavailable) as errors:
-            raise errors.exceptions[0] from None
+        sequences = await self._send_chunks(f"$O.{self._bucket}.C.{nuid}", memoryview(data))
         entry = {
             "name": name,
             "bucket": self._bucket,
             "nuid": nuid,
             "size": len(data),
-            "chunks": len(sends),
+            "chunks": len(sequences),
             "digest": "SHA-256=" + base64.urlsafe_b64encode(bytes.fromhex(name)).decode(),
             "options": {"max_chunk_size": _CHUNK_BYTES},
-            "metadata": {_FIRST_SEQUENCE: str(sends[0].result() if sends else 0)},
+            "metadata": {_FIRST_SEQUENCE: str(sequences[0])} if sequences else {},
             "mtime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
             "deleted": False,
         }
@@ -194,31 +194,43 @@ class Artifacts:
             self._entry_subject(name), json.dumps(entry).encode(), headers={"Nats-Rollup": "sub"}
         )
 
-    async def _send(self, nuid_index: str, chunk: bytes, window: asyncio.Semaphore) -> int:
-        nuid, _ = nuid_index.split(".")
+    async def _send_chunks(self, subject: str, data: memoryview) -> list[int]:
+        window = asyncio.Semaphore(_CHUNKS_IN_FLIGHT)
+        sends: list[asyncio.Task[int]] = []
         try:
-            ack = await self._bus.store(
-                f"$O.{self._bucket}.C.{nuid}", chunk, headers={subjects.MSG_ID: nuid_index}
-            )
+            for offset in range(0, len(data), _CHUNK_BYTES):
+                await window.acquire()
+                if any(send.done() and send.exception() for send in sends):
+                    break
+                chunk = bytes(data[offset : offset + _CHUNK_BYTES])
+                sends.append(asyncio.create_task(self._send(subject, chunk, window)))
+                await asyncio.sleep(0)  # on the wire before the next one: their order is the content
+            return await asyncio.gather(*sends)
+        finally:
+            for send in sends:
+                send.cancel()
+            await asyncio.gather(*sends, return_exceptions=True)
+
+    async def _send(self, subject: str, chunk: bytes, window: asyncio.Semaphore) -> int:
+        try:
+            ack = await self._bus.store(subject, chunk, once=True, timeout_s=_CHUNK_TIMEOUT_S)
             return ack.seq
         finally:
             window.release()
 
     async def _chunks(self, name: str) -> AsyncIterator[bytes]:
-        found = await self._entry(name)
-        if found is None:
+        entry = await self._entry(name)
+        if entry is None:
             raise ArtifactMissing(f"artifact {name} is not in the store")
-        entry, _ = found
-        left = int(entry["chunks"])
-        sequence = 1
+        left, sequence = entry.chunks, 1
         while left:
             got = 0
-            async for message in self._batch(f"$O.{self._bucket}.C.{entry['nuid']}", sequence, left):
+            async for message in self._batch(f"$O.{self._bucket}.C.{entry.nuid}", sequence, left):
                 sequence = int((message.headers or {})["Nats-Sequence"]) + 1
                 got += 1
                 yield message.data
             if not got:
-                raise ArtifactMissing(f"artifact {name}: {left} of {entry['chunks']} chunks are gone")
+                raise ArtifactMissing(f"artifact {name}: {left} of {entry.chunks} chunks are gone")
             left -= got
 
     async def _batch(self, subject: str, sequence: int, count: int) -> AsyncIterator[Msg]:
@@ -261,6 +273,9 @@ async def _digest(data: bytes) -> str:
     if len(data) < _HASH_IN_THREAD_BYTES:
         return sha256_hex(data)
     return await asyncio.to_thread(sha256_hex, data)
+
+
+_decode_entry: Final = msgspec.json.Decoder(_Entry).decode
 
 
 def _append(write: Any, update: Any, chunk: bytes) -> None:

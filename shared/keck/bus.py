@@ -22,7 +22,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
 from nats.js.api import PubAck
-from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableError
+from nats.js.errors import APIError, BadRequestError, NoStreamResponseError, ServiceUnavailableError
 
 from keck import subjects
 from keck.errors import BadRequest, QueueFull, Unavailable
@@ -41,6 +41,7 @@ _PUBLISH_PAUSES_S = (0.05, 0.2, 0.5, 1.0, 2.0)
 """Between attempts at one publish; an acknowledgement that never comes adds its own timeout."""
 _CLOSE_TIMEOUT_S = 2
 _STREAM_FULL = 10077
+_MESSAGE_TOO_LARGE = 10054
 _WRONG_LAST_SEQUENCE = (10071, 10164)
 
 
@@ -117,23 +118,37 @@ class Bus:
         ack = await self.store(subject, encode(event), headers={**headers, subjects.MSG_ID: msg_id})
         return ack.seq
 
-    async def store(self, subject: str, payload: bytes, *, headers: Mapping[str, str] = NO_HEADERS) -> PubAck:
-        """Publish bytes to a stream, again while nobody answers: give a Msg-Id, or publish what may repeat.
+    async def store(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        headers: Mapping[str, str] = NO_HEADERS,
+        once: bool = False,
+        timeout_s: float = _ACK_TIMEOUT_S,
+    ) -> PubAck:
+        """Publish bytes to a stream; again while nobody answers, unless `once`.
 
         Raises:
             QueueFull, BadRequest, Unavailable: as for `publish`.
             nats.js.errors.APIError: the server refused for another reason.
         """
         last: Exception | None = None
-        for pause_s in (*_PUBLISH_PAUSES_S, None):
+        for pause_s in (None,) if once else (*_PUBLISH_PAUSES_S, None):
             try:
-                return await self.js.publish(subject, payload, headers=dict(headers) or None)
+                return await self.js.publish(
+                    subject, payload, timeout=timeout_s, headers=dict(headers) or None
+                )
             except (TimeoutError, NoStreamResponseError, nats.errors.OutboundBufferLimitError) as error:
                 last = error
             except ServiceUnavailableError as error:
                 if error.err_code == _STREAM_FULL:
                     raise QueueFull(f"the stream behind {subject} is full") from error
                 last = error
+            except BadRequestError as error:
+                if error.err_code == _MESSAGE_TOO_LARGE:
+                    raise BadRequest(f"{len(payload)} bytes are more than the stream takes") from error
+                raise
             except nats.errors.MaxPayloadError as error:
                 raise BadRequest(f"{len(payload)} bytes are more than the NATS server takes") from error
             except nats.errors.ConnectionClosedError as error:
@@ -158,7 +173,9 @@ class Bus:
             ack = await self.store(subject, payload, headers=headers)
         except APIError as error:
             if error.err_code not in _WRONG_LAST_SEQUENCE:
-                raise
+                raise Unavailable(
+                    f"NATS refused a verdict: {error.description} ({error.err_code})"
+                ) from error
         else:
             if not ack.duplicate:
                 return True

@@ -16,7 +16,9 @@ import structlog
 from nats.aio.msg import Msg
 
 from keck import subjects
+from keck.attempts import attempt_of, hand_back, is_used_up
 from keck.bus import Bus
+from keck.dead_letters import bury, names_in, verdict_on_unreadable
 from keck.errors import BadRequest, KeckError, Reject, Retry
 from keck.logs import logger
 from keck.messages import CheckRequested, CompileDone, EvalDone, decode
@@ -27,6 +29,9 @@ __all__ = ["Consumer"]
 
 BEAT_S: Final = 10.0
 """How often the server hears that a message is still in hand; a third of ack_wait."""
+_UNSETTLED_DELAY_S: Final = 5.0
+_FIRST_DELAY_S: Final = 2.0
+"""Before the second attempt after an unforeseen exception; doubled for the third."""
 _STAGES: Final = {subjects.CHECKS: "compile", subjects.BUILDS: "execute"}
 _E = TypeVar("_E", CheckRequested, CompileDone, EvalDone)
 
@@ -38,7 +43,7 @@ class Consumer(Generic[_E]):
 
     ====================  =========================================================================
     returns               acknowledged: whatever follows from the message is stored
-    raises ``Retry``      delivered again after its delay, until `MAX_ATTEMPTS` are used up
+    raises ``Retry``      delivered again after its delay; at the last attempt `on_exhausted`
     raises ``Reject``     dead letter, `on_exhausted`, never delivered again
     raises anything else  logged, then as ``Retry`` with a growing delay
     ====================  =========================================================================
@@ -98,6 +103,7 @@ class Consumer(Generic[_E]):
         finally:
             if not self._draining:
                 await self.drain(0)
+            await self._stop_pulling()
             beat.cancel()
             await asyncio.gather(beat, return_exceptions=True)
 
@@ -106,24 +112,33 @@ class Consumer(Generic[_E]):
         self._draining = True
         self._wake.set()
         try:
-            for loop in self._loops:
-                for message in await loop.stop():
-                    await self._settle(message.nak())
+            await self._stop_pulling()
             if self._in_hand and grace_s > 0:
                 await asyncio.wait(list(self._in_hand), timeout=grace_s)
-            unfinished = list(self._in_hand)
+            unfinished = dict(self._in_hand)
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
+            for task, message in unfinished.items():
+                if task.cancelled():
+                    await hand_back(self._bus, message)
             if self._bus.nc.is_connected:
                 await self._settle(self._bus.nc.flush(2))
         finally:
             self._drained.set()
 
+    async def _stop_pulling(self) -> None:
+        for loop in self._loops:
+            for message in await loop.stop():
+                await hand_back(self._bus, message)
+
     async def _fill_slots(self) -> None:
         while len(self._in_hand) < self.slots and not self._draining:
-            message = next((taken for loop in self._loops if (taken := loop.take()) is not None), None)
+            message = await self._next()
             if message is None:
+                break
+            if self._draining:  # it came while the drain began
+                await hand_back(self._bus, message)
                 break
             self._start(message)
         # One at a time from each lane: a worker that is full holds no more than one message a lane, which
@@ -131,6 +146,15 @@ class Consumer(Generic[_E]):
         level = 1 if len(self._in_hand) < self.slots else 0
         for loop in self._loops:
             await loop.want(level)
+
+    async def _next(self) -> Msg | None:
+        """The next message by priority: a lane's turn comes when all lanes before it are known to be empty."""
+        for loop in self._loops:
+            if loop is not self._loops[-1]:
+                await loop.poll()
+            if (message := loop.take()) is not None:
+                return message
+        return None
 
     def _start(self, message: Msg) -> None:
         task = asyncio.create_task(self._process(message), name="consumer-message")
@@ -144,99 +168,82 @@ class Consumer(Generic[_E]):
             logger().error("message_handling_failed", exc_info=error)
 
     async def _process(self, message: Msg) -> None:
-        attempt = message.metadata.num_delivered
         try:
-            event = self._read(message)
-        except BadRequest as error:
-            await self._bury_unreadable(message, str(error))
-            return
+            try:
+                event = self._read(message)
+            except BadRequest as error:
+                await self._discard_unreadable(message, error)
+                return
+            await self._attempt(message, event)
+        except Exception as error:  # noqa: BLE001 - the loop's boundary
+            # A verdict or a dead letter could not be stored: come back to it later.
+            logger().exception("message_not_settled", subject=message.subject, error=type(error).__name__)
+            await self._settle(message.nak(_jittered(_UNSETTLED_DELAY_S)))
+
+    def _read(self, message: Msg) -> _E:
+        event = decode(message.data, self._expect)
+        run, check_id = names_in(message.subject)
+        if (event.run, event.check_id) != (run, check_id):
+            raise _Misaddressed(
+                f"the event is of {event.run}.{event.check_id}, its subject of {run}.{check_id}"
+            )
+        return event
+
+    async def _attempt(self, message: Msg, event: _E) -> None:
+        attempt = await attempt_of(self._bus, message)
         with structlog.contextvars.bound_contextvars(
             check_id=event.check_id, run=event.run, attempt=attempt, stage=self._stage
         ):
+            if is_used_up(message, attempt):
+                # Whoever had it last did not live to say why.
+                await self._give_up(event, "the workers that had it were lost", "worker_lost", attempt - 1)
+                await self._settle(message.ack())
+                return
             try:
-                await self._dispatch(message, event, attempt)
-            except asyncio.CancelledError:
-                await self._settle(message.nak())
-                raise
-            except Exception as error:  # noqa: BLE001 - the loop's boundary
-                # The verdict or the dead letter could not be stored: come back to it later.
-                logger().exception("message_not_settled", error=type(error).__name__)
-                await self._settle(message.nak(_jittered(5.0)))
+                await self._handle(event, attempt)
+            except Reject as error:
+                logger().error("message_rejected", reason=str(error))
+                await bury(self._bus, message, stage=self._stage, reason=str(error))
+                await self._give_up(event, str(error), "rejected", attempt)
+                await self._settle(message.term())
+            except Retry as error:
+                logger().warning("message_retried", reason=str(error), failure_kind=error.failure_kind)
+                await self._again(message, event, attempt, error)
+            except Exception as error:  # noqa: BLE001 - whatever a handler raises costs one attempt
+                logger().exception("handler_failed", error=type(error).__name__)
+                await self._again(message, event, attempt, _as_retry(error, attempt))
+            else:
+                await self._settle(message.ack())
 
-    async def _dispatch(self, message: Msg, event: _E, attempt: int) -> None:
-        if attempt > MAX_ATTEMPTS:
-            # Whoever had it last did not live to say why.
-            await self._give_up(event, "the workers that had it were lost", "worker_lost", attempt - 1)
-            await self._settle(message.ack())
-            return
-        try:
-            await self._handle(event, attempt)
-        except Reject as error:
-            logger().error("message_rejected", reason=str(error))
-            await self._dead_letter(message, event.run, event.check_id, str(error))
-            await self._give_up(event, str(error), "rejected", attempt)
-            await self._settle(message.term())
-        except Retry as error:
-            logger().warning("message_retried", reason=str(error), failure_kind=error.failure_kind)
-            await self._again(message, event, attempt, str(error), error.failure_kind, delay_s=error.delay_s)
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises costs one attempt
-            logger().exception("handler_failed", error=type(error).__name__)
-            reason = (
-                str(error) if isinstance(error, KeckError) else f"internal error ({type(error).__name__})"
-            )
-            await self._again(
-                message, event, attempt, reason, "internal_error", delay_s=min(60.0, 2.0**attempt)
-            )
-        else:
-            await self._settle(message.ack())
-
-    async def _again(
-        self, message: Msg, event: _E, attempt: int, reason: str, failure_kind: str, *, delay_s: float
-    ) -> None:
+    async def _again(self, message: Msg, event: _E, attempt: int, why: Retry) -> None:
         if attempt < MAX_ATTEMPTS:
-            await self._settle(message.nak(_jittered(delay_s)))
+            await self._settle(message.nak(_jittered(why.delay_s)))
             return
-        await self._give_up(event, reason, failure_kind, attempt)
+        await self._give_up(event, str(why), why.failure_kind, attempt)
         await self._settle(message.ack())
 
     async def _give_up(self, event: _E, reason: str, failure_kind: str, attempts: int) -> None:
         logger().error("message_given_up", reason=reason, failure_kind=failure_kind, attempts=attempts)
         await self._on_exhausted(event, reason, failure_kind, attempts)
 
-    def _read(self, message: Msg) -> _E:
-        event = decode(message.data, self._expect)
-        run, check_id = _names_in(message.subject)
-        if (event.run, event.check_id) != (run, check_id):
-            raise BadRequest(f"the event says {event.run}.{event.check_id}, its subject {run}.{check_id}")
-        return event
-
-    async def _bury_unreadable(self, message: Msg, reason: str) -> None:
-        run, check_id = _names_in(message.subject)
-        logger().error("message_unreadable", subject=message.subject, reason=reason)
-        try:
-            await self._dead_letter(message, run, check_id, reason)
-        except Exception as error:  # noqa: BLE001 - the loop's boundary
-            logger().exception("message_not_settled", error=type(error).__name__)
-            await self._settle(message.nak(_jittered(5.0)))
-        else:
-            await self._settle(message.term())
-
-    async def _dead_letter(self, message: Msg, run: str, check_id: str, reason: str) -> None:
-        meta = message.metadata
-        headers = {
-            subjects.MSG_ID: f"dead.{self._stream}.{meta.sequence.stream}.{meta.timestamp.timestamp()}",
-            "Keck-Reason": " ".join(reason.split())[:1_000],
-            "Keck-Subject": message.subject,
-        }
-        await self._bus.store(subjects.dead(self._stage, run, check_id), message.data, headers=headers)
+    async def _discard_unreadable(self, message: Msg, error: BadRequest) -> None:
+        logger().error("message_unreadable", subject=message.subject, reason=str(error))
+        await bury(self._bus, message, stage=self._stage, reason=str(error))
+        # Whose check a misaddressed event is, is the very thing in doubt.
+        verdict = None if isinstance(error, _Misaddressed) else verdict_on_unreadable(message, str(error))
+        if verdict is not None:
+            await self._bus.publish_terminal(verdict)
+        await self._settle(message.term())
 
     async def _beat(self) -> None:
         """Tell the server that what is here is still here, held messages included."""
         while True:
             await asyncio.sleep(self._beat_s)
-            held = [message for loop in self._loops for message in loop.held()]
-            for message in [*self._in_hand.values(), *held]:
+            for message in self._everything_here():
                 await self._settle(message.in_progress())
+
+    def _everything_here(self) -> list[Msg]:
+        return [*self._in_hand.values(), *(message for loop in self._loops for message in loop.held())]
 
     @staticmethod
     async def _settle(sending: Awaitable[Any]) -> None:
@@ -247,9 +254,16 @@ class Consumer(Generic[_E]):
             logger().warning("acknowledgement_lost", error=str(error))
 
 
-def _names_in(subject: str) -> tuple[str, str]:
-    run, check_id = subject.split(".")[-2:]
-    return run, check_id
+class _Misaddressed(BadRequest):
+    """A valid event on another check's subject."""
+
+
+def _as_retry(error: Exception, attempt: int) -> Retry:
+    # Only our own exceptions are written for people; others may hold anything.
+    reason = str(error) if isinstance(error, KeckError) else f"internal error ({type(error).__name__})"
+    return Retry(
+        reason, delay_s=min(60.0, _FIRST_DELAY_S * 2 ** (attempt - 1)), failure_kind="internal_error"
+    )
 
 
 def _jittered(delay_s: float) -> float:

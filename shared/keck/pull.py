@@ -28,6 +28,7 @@ __all__ = ["ConsumerGone", "PullLoop"]
 
 _NS: Final = 1_000_000_000
 _TICK_S: Final = 0.1
+_POLL_TIMEOUT_S: Final = 1.0
 _GONE_AFTER_S: Final = 30.0
 """No responders for longer than any leader election: the consumer does not exist."""
 
@@ -68,6 +69,8 @@ class PullLoop:
         self._heard_at = 0.0
         self._silent_since: float | None = None
         self._ask_again_at: float | None = None
+        self._polled: asyncio.Future[None] | None = None
+        self._stopped = False
         self._inbox = ""
         self._reconnects = 0
         self._subscription: Subscription | None = None
@@ -100,14 +103,32 @@ class PullLoop:
         self._level = level
         await self._ask()
 
+    async def poll(self) -> bool:
+        """Whether the consumer has a message right now; if so it is held on return.
+
+        With a pull outstanding the answer is known without asking: it would have been filled.
+        """
+        if self._held or self._asked or self._stopped or not self._nc.is_connected:
+            return bool(self._held)
+        self._polled = asyncio.get_running_loop().create_future()
+        await self._send({"batch": 1, "no_wait": True}, count=1)
+        try:
+            await asyncio.wait_for(self._polled, _POLL_TIMEOUT_S)
+        except TimeoutError:
+            logger().debug("poll_unanswered", consumer=self.consumer)
+        finally:
+            self._polled = None
+        return bool(self._held)
+
     async def stop(self) -> list[Msg]:
         """Stop; returns what arrived and was not taken, for the caller to hand back."""
-        self._level = 0
+        self._stopped = True
         if self._monitor is not None:
             self._monitor.cancel()
             await asyncio.gather(self._monitor, return_exceptions=True)
         if self._subscription is not None and not self._nc.is_closed:
             await self._subscription.unsubscribe()
+        self._subscription = self._monitor = None
         left = list(self._held)
         self._held.clear()
         return left
@@ -122,12 +143,17 @@ class PullLoop:
 
     async def _ask(self) -> None:
         count = self._level - len(self._held) - self._asked
-        if count <= 0 or self.error is not None or self._ask_again_at is not None:
+        if count <= 0 or self._stopped or self.error is not None or self._ask_again_at is not None:
             return
+        heartbeat_ns = int(self._heartbeat_s * _NS)
+        await self._send(
+            {"batch": count, "expires": self._expires_ns, "idle_heartbeat": heartbeat_ns}, count=count
+        )
+
+    async def _send(self, body: dict[str, int | bool], *, count: int) -> None:
         self._asked += count
         self._request += 1
         self._heard_at = time.monotonic()
-        body = {"batch": count, "expires": self._expires_ns, "idle_heartbeat": int(self._heartbeat_s * _NS)}
         try:
             await self._nc.publish(self._subject, json.dumps(body).encode(), f"{self._inbox}.{self._request}")
         except nats.errors.Error as error:
@@ -137,6 +163,8 @@ class PullLoop:
     async def _received(self, message: Msg) -> None:
         self._heard_at = time.monotonic()
         status = (message.headers or {}).get("Status")
+        if self._polled is not None and status != "100" and not self._polled.done():
+            self._polled.set_result(None)
         if status != "503":
             self._silent_since = None
         if status is None:
@@ -173,10 +201,14 @@ class PullLoop:
 
     async def _watch(self) -> None:
         while True:
+            slept_at = time.monotonic()
             await asyncio.sleep(_TICK_S)
+            now = time.monotonic()
+            if now - slept_at > 1.0:
+                # The loop was blocked, not the server silent: what it sent is still to be read.
+                self._heard_at = now
             if not self._nc.is_connected:
                 continue
-            now = time.monotonic()
             if self._ask_again_at is not None and now >= self._ask_again_at:
                 self._ask_again_at = None
                 await self._ask()

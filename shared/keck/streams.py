@@ -20,6 +20,7 @@ __all__ = [
     "ACK_WAIT_S",
     "ADVISORY",
     "ARTIFACT_MAX_AGE_S",
+    "HANDED_BACK_BUCKET",
     "MAX_ATTEMPTS",
     "MAX_DELIVER",
     "ensure_target",
@@ -34,6 +35,9 @@ MAX_DELIVER: Final = 20
 ACK_WAIT_S: Final = 30.0
 """A worker that dies gives its messages back after this long; beats every 10 s survive two lost ones."""
 ADVISORY: Final = "ADVISORY"
+"""What the server says of messages that ran out of deliveries or were terminated."""
+HANDED_BACK_BUCKET: Final = "handed_back"
+"""Key-value: deliveries that ended in a worker's shutdown and count as no attempt."""
 
 _MIB = 1 << 20
 _GIB = 1 << 30
@@ -63,6 +67,7 @@ _SIZES: Final[Mapping[str, Mapping[str, _Size]]] = {
         subjects.ARTIFACTS_BUCKET: _Size(768 * _MIB, max_age_s=ARTIFACT_MAX_AGE_S),
         subjects.BUILDS_INDEX_BUCKET: _Size(32 * _MIB, max_age_s=ARTIFACT_MAX_AGE_S),
         subjects.WORKERS_BUCKET: _Size(16 * _MIB, max_age_s=60),
+        HANDED_BACK_BUCKET: _Size(8 * _MIB, max_age_s=_DAY_S),
     },
     "production": {
         subjects.CHECKS: _Size(4 * _GIB, 50_000),
@@ -74,6 +79,7 @@ _SIZES: Final[Mapping[str, Mapping[str, _Size]]] = {
         subjects.ARTIFACTS_BUCKET: _Size(200 * _GIB, max_age_s=ARTIFACT_MAX_AGE_S),
         subjects.BUILDS_INDEX_BUCKET: _Size(_GIB, max_age_s=ARTIFACT_MAX_AGE_S),
         subjects.WORKERS_BUCKET: _Size(64 * _MIB, max_age_s=60),
+        HANDED_BACK_BUCKET: _Size(64 * _MIB, max_age_s=_DAY_S),
     },
 }
 
@@ -160,6 +166,7 @@ def stream_configs(storage: str) -> list[dict[str, Any]]:
         _objects(subjects.ARTIFACTS_BUCKET, sizes[subjects.ARTIFACTS_BUCKET]),
         _key_values(subjects.BUILDS_INDEX_BUCKET, sizes[subjects.BUILDS_INDEX_BUCKET]),
         _key_values(subjects.WORKERS_BUCKET, sizes[subjects.WORKERS_BUCKET]),
+        _key_values(HANDED_BACK_BUCKET, sizes[HANDED_BACK_BUCKET]),
     ]
 
 

@@ -1,0 +1,77 @@
+"""What becomes of messages that can never be handled: kept for operators, answered for whoever waits."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import msgspec
+from nats.aio.msg import Msg
+
+from keck import subjects
+from keck.bus import Bus
+from keck.messages import NAME_PATTERN, CheckRequested, EvalDone, verdict_of
+from keck.verdict import Verdict
+
+__all__ = ["bury", "names_in", "verdict_on_unreadable"]
+
+_NAME = re.compile(NAME_PATTERN)
+
+
+async def bury(bus: Bus, message: Msg, *, stage: str, reason: str) -> None:
+    """Store a copy, as it came, with where it came from and why it is here.
+
+    Raises:
+        Unavailable: it could not be stored.
+    """
+    meta = message.metadata
+    run, check_id = names_in(message.subject)
+    headers = {
+        subjects.MSG_ID: f"dead.{meta.stream}.{meta.sequence.stream}.{meta.timestamp.timestamp()}",
+        "Keck-Reason": " ".join(reason.split()).encode("ascii", "replace").decode()[:1_000],
+        "Keck-Subject": message.subject,
+    }
+    await bus.store(subjects.dead(stage, run, check_id), message.data, headers=headers)
+
+
+def verdict_on_unreadable(message: Msg, reason: str) -> EvalDone | None:
+    """The verdict for the check that the subject names, so that nobody waits for its deadline.
+
+    None where the subject's names are none that a verdict could carry.
+    """
+    run, check_id = names_in(message.subject)
+    if not (_NAME.match(run) and _NAME.match(check_id)):
+        return None
+    unknown = CheckRequested(
+        check_id=check_id,
+        run=run,
+        generation=_generation_in(message.data),
+        candidate="",
+        reference="",
+        deadline=0.0,
+        submitted_at=time.time(),
+    )
+    return verdict_of(
+        unknown,
+        Verdict.INFRA_ERROR,
+        stage="format",
+        failure_kind="unreadable_message",
+        message=f"the message of this check could not be read: {' '.join(reason.split())}",
+    )
+
+
+def names_in(subject: str) -> tuple[str, str]:
+    """Run and check id: the last two tokens of a request's or a build's subject."""
+    run, check_id = subject.split(".")[-2:]
+    return run, check_id
+
+
+def _generation_in(data: bytes) -> int:
+    """The generation, from bytes that are no valid event but may still be a map; else 0."""
+    try:
+        fields: Any = msgspec.msgpack.decode(data)
+    except msgspec.DecodeError:
+        return 0
+    generation = fields.get("generation") if isinstance(fields, dict) else None
+    return generation if type(generation) is int and generation >= 0 else 0
