@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from keck.embedded._devices import devices_here
+from keck.embedded._devices import devices_here, gpu_names
+from keck.embedded._nats_server import nats_server_binary
 from keck.embedded._system import Embedded
 
-__all__ = ["Embedded", "devices_here"]
+__all__ = ["Embedded", "devices_here", "gpu_names", "nats_server_binary"]
