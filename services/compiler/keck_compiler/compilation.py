@@ -1,0 +1,179 @@
+"""From a request to something that can run, or to the reason why there is nothing: no message is sent here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from keck.errors import BadRequest
+from keck.kinds import Kind, kind_named
+from keck.messages import BuildRecord, CheckRequested, Extension, Heartbeat
+from keck.settings import Settings
+from keck.verdict import Verdict
+from keck_cell import ExtensionCall
+from keck_compiler.build_cache import BuildCache
+from keck_compiler.builder import Builder, BuildTimeout, Built, build_key
+from keck_compiler.failure import Failure, format_failure
+from keck_compiler.flags import refused_flag
+from keck_compiler.outcome import Outcome
+from keck_compiler.recorder import Recorder
+from keck_compiler.target import Target, choose_arch, choose_target
+
+__all__ = ["Compilation", "Ready", "Report"]
+
+Report = Callable[[Literal["format", "compile"], str], Awaitable[None]]
+"""Tells the world where the work is: stage and one line for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A candidate that can run."""
+
+    target: Target
+    extensions: list[Extension]
+    build: BuildRecord
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    call: ExtensionCall
+    outcome: Outcome
+    was_there: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compilation:
+    """Format check, recording, choice of target, builds."""
+
+    cache: BuildCache
+    recorder: Recorder
+    builder: Builder
+    executors: Callable[[], Sequence[Heartbeat]]
+    settings: Settings
+
+    async def compile(self, request: CheckRequested, report: Report) -> Ready | Failure:
+        """Everything between a request and its build.
+
+        Raises:
+            Retry: this machine could not do it; another may.
+        """
+        if time.time() >= request.deadline:
+            return _too_late("before its build began")
+        await report("format", "checking the form of candidate and reference")
+        kind = _checked_kind(request)
+        if isinstance(kind, Failure):
+            return kind
+        executors = self.executors()
+        arch = choose_arch(request.options, self.settings.cuda_arch_list, executors)
+        calls = await self._calls(request, kind, arch)
+        if isinstance(calls, Failure):
+            return calls
+        target = choose_target(request.options, request.candidate, calls, executors, arch=arch)
+        if isinstance(target, str):
+            return format_failure(target)
+        return await self._build_all(request, calls, target, report)
+
+    async def _calls(
+        self, request: CheckRequested, kind: Kind, arch: str
+    ) -> tuple[ExtensionCall, ...] | Failure:
+        if not kind.builds_extensions:
+            return ()
+        calls = await self.recorder.calls(request, arch=arch)
+        if isinstance(calls, Failure):
+            return calls
+        reason = next((found for call in calls if (found := refused_flag(call)) is not None), None)
+        return calls if reason is None else format_failure(reason)
+
+    async def _build_all(
+        self, request: CheckRequested, calls: Sequence[ExtensionCall], target: Target, report: Report
+    ) -> Ready | Failure:
+        started = time.monotonic()
+        done: list[_Done] = []
+        for number, call in enumerate(calls, start=1):
+            await report("compile", f"building `{call.name}` ({number} of {len(calls)})")
+            try:
+                outcome, was_there = await self._build(request, call, target)
+            except BuildTimeout as error:
+                if time.time() >= request.deadline:
+                    return _too_late("during its build")
+                build = self._record(done, target, started)
+                return _refusal(
+                    Verdict.COMPILE_TIMEOUT, f"extension `{call.name}`: {error}", error.log, build
+                )
+            done.append(_Done(call, outcome, was_there))
+            if not outcome.built:
+                build = self._record(done, target, started)
+                return _refusal(Verdict.COMPILE_ERROR, outcome.message, outcome.log, build)
+        build = self._record(done, target, started) if done else BuildRecord(toolchain=self._versions())
+        return Ready(target=target, extensions=[_extension(item) for item in done], build=build)
+
+    async def _build(
+        self, request: CheckRequested, call: ExtensionCall, target: Target
+    ) -> tuple[Outcome, bool]:
+        asked_s = request.options.compile_timeout_s or self.settings.compile_timeout_s
+        left_s = max(0.1, request.deadline - time.time())
+        timeout_s = min(self.settings.compile_timeout_s, asked_s, left_s)
+
+        async def build() -> Built:
+            return await self.builder.build(call, arch=target.arch, timeout_s=timeout_s)
+
+        key = build_key(call, target.arch, self.builder.toolchain)
+        return await self.cache.get_or_build(key, build, timeout_s=timeout_s)
+
+    def _record(self, done: Sequence[_Done], target: Target, started: float) -> BuildRecord:
+        """What it took: only what was built now costs CPU, a look-up does not."""
+        new = [item.outcome for item in done if not item.was_there]
+        return BuildRecord(
+            recipe="stock",
+            cache="hit" if done and not new else "miss",
+            cpu_s=sum(outcome.cpu_s for outcome in new),
+            wall_s=time.monotonic() - started,
+            peak_memory_bytes=max((outcome.peak_memory_bytes for outcome in new), default=0),
+            arch=target.arch,
+            toolchain=self._versions(),
+            diagnostics=[message for item in done for message in item.outcome.diagnostics],
+            ptxas=[facts for item in done for facts in item.outcome.ptxas],
+        )
+
+    def _versions(self) -> dict[str, str]:
+        return dict(self.builder.toolchain.versions)
+
+
+def _checked_kind(request: CheckRequested) -> Kind | Failure:
+    """The kind of the check, if both sources are of its form."""
+    try:
+        kind = kind_named(request.kind)
+    except BadRequest as error:
+        return Failure(
+            verdict=Verdict.INFRA_ERROR, stage="format", message=str(error), failure_kind="unknown_kind"
+        )
+    # The reference first: where it cannot be judged against, nothing is learnt about the candidate.
+    if (problem := kind.reference_problem(request.reference)) is not None:
+        return Failure(verdict=Verdict.REFERENCE_ERROR, stage="format", message=problem)
+    if (problem := kind.candidate_problem(request.candidate)) is not None:
+        return format_failure(problem)
+    return kind
+
+
+def _too_late(when: str) -> Failure:
+    return Failure(
+        verdict=Verdict.DEADLINE_EXCEEDED,
+        stage="compile",
+        message=f"the check's deadline passed {when}",
+        failure_kind="deadline",
+    )
+
+
+def _refusal(verdict: Verdict, message: str, log: str, build: BuildRecord) -> Failure:
+    return Failure(verdict=verdict, stage="compile", message=message, log=log, build=build)
+
+
+def _extension(item: _Done) -> Extension:
+    return Extension(
+        name=item.call.name,
+        call=item.call.digest(),
+        artifact=item.outcome.artifact,
+        size=item.outcome.size,
+    )
