@@ -60,7 +60,8 @@ INLINE_SOURCE_BYTES = 64 * 1024
 MAX_LOG_BYTES = 64 * 1024
 """Capped head and tail of a build log or of a candidate's output."""
 
-NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$(?!\n)"
+"""`$` alone would let a line feed at the end through, and a subject is made of it."""
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 """A run or check id: one subject token."""
 Lane = Literal["interactive", "bulk"]
@@ -74,7 +75,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """``auto``: CUDA where the candidate has CUDA code or a CUDA executor is alive, else the CPU device."""
-    arch: Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[0-9a-zA-Z.+; ]*$")] = ""
+    arch: Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[0-9a-zA-Z.+; ]*$(?!\n)")] = ""
     """``TORCH_CUDA_ARCH_LIST`` for this check (``"9.0"``); empty: the least loaded live executor's."""
     tolerance: Literal["keck", "kernelbench"] = "kernelbench"
     atol: _Tolerance | None = None
