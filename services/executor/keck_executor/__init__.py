@@ -1,1 +1,1 @@
-"""The executor service."""
+"""The executor: one process per device. Pulls builds, has them judged, publishes the verdict."""

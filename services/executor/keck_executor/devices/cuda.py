@@ -1,0 +1,139 @@
+"""One NVIDIA GPU as a device: arenas are allocations of the judge, shared by CUDA IPC."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Literal
+
+import torch
+
+from keck_executor.runner.memory import CudaBytes, cuda_ok, open_ipc
+
+__all__ = ["CudaDevice"]
+
+
+class _DeviceArena:
+    """A ``cudaMalloc`` of its own: exporting a block of torch's pool would share its neighbours too."""
+
+    def __init__(self, size: int) -> None:
+        from cuda.bindings import runtime  # noqa: PLC0415 - absent on machines without a GPU
+
+        self._size = max(size, 1 << 21)
+        self._pointer = int(cuda_ok(runtime.cudaMalloc(self._size)))
+        self.bytes = torch.as_tensor(CudaBytes(self._pointer, self._size), device="cuda")
+
+    def share(self) -> tuple[dict[str, Any], list[int]]:
+        """The IPC handle; it opens under the same uid only."""
+        from cuda.bindings import runtime  # noqa: PLC0415
+
+        handle = cuda_ok(runtime.cudaIpcGetMemHandle(self._pointer))
+        return {"kind": "ipc", "size": self._size, "handle": bytes(handle.reserved).hex()}, []
+
+    def close(self) -> None:
+        """Free the allocation."""
+        from cuda.bindings import runtime  # noqa: PLC0415
+
+        if self._pointer:
+            runtime.cudaFree(self._pointer)
+            self._pointer = 0
+            self.bytes = torch.empty(0, dtype=torch.uint8)
+
+
+class CudaDevice:
+    """The one GPU this process can see (``CUDA_VISIBLE_DEVICES``)."""
+
+    kind: Literal["cpu", "cuda"] = "cuda"
+    bursts = True
+    edge_s = 90e-6
+    """43-90 microseconds measured (design paper on the judge): what an early DONE gains at the commit."""
+
+    def __init__(self) -> None:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        self.torch_device = torch.device("cuda")
+        properties = torch.cuda.get_device_properties(0)
+        self._l2_bytes = int(getattr(properties, "L2_cache_size", 64 << 20))
+        self._flush = torch.empty(2 * self._l2_bytes // 4, dtype=torch.int32, device="cuda")
+        self._opened: dict[bytes, tuple[torch.Tensor, int]] = {}
+        self._nvml = _Nvml()
+
+    def arena(self, size: int) -> _DeviceArena:
+        """Fresh device memory."""
+        return _DeviceArena(size)
+
+    def free_bytes(self) -> int:
+        """Free memory of the card, what torch's pool holds unused included."""
+        torch.cuda.empty_cache()
+        return int(torch.cuda.mem_get_info()[0])
+
+    def synchronize(self) -> None:
+        """Wait for the judge's own stream."""
+        torch.cuda.synchronize()
+
+    def open_result(self, handle: bytes) -> torch.Tensor:
+        """Map a block of the runner's caching allocator; its true size comes from the driver, not the runner."""
+        found = self._opened.get(handle)
+        if found is None:
+            from cuda.bindings import driver  # noqa: PLC0415
+
+            probe = open_ipc(handle, 1)
+            _, size = cuda_ok(driver.cuMemGetAddressRange(probe.data_ptr()))
+            view = torch.as_tensor(CudaBytes(probe.data_ptr(), int(size)), device="cuda")
+            found = self._opened[handle] = (view, probe.data_ptr())
+        return found[0]
+
+    def close_results(self) -> None:
+        """Unmap everything of the last runner."""
+        from cuda.bindings import runtime  # noqa: PLC0415
+
+        torch.cuda.synchronize()
+        for _, pointer in self._opened.values():
+            with contextlib.suppress(RuntimeError):
+                cuda_ok(runtime.cudaIpcCloseMemHandle(pointer))
+        self._opened.clear()
+
+    def flush_cache(self) -> None:
+        """Write twice the size of L2."""
+        self._flush.zero_()
+
+    def facts(self) -> dict[str, str | float | None]:
+        """Name, UUID, driver, architecture."""
+        properties = torch.cuda.get_device_properties(0)
+        return {
+            "gpu": properties.name,
+            "gpu_uuid": f"GPU-{properties.uuid}",
+            "driver": self._nvml.driver(),
+            "arch": f"{properties.major}.{properties.minor}",
+            "memory_bytes": float(properties.total_memory),
+            "l2_bytes": float(self._l2_bytes),
+        }
+
+    def clock_mhz(self) -> float | None:
+        """SM clock, from NVML."""
+        return self._nvml.sm_clock_mhz(str(torch.cuda.get_device_properties(0).uuid))
+
+
+class _Nvml:
+    """The few facts that CUDA itself does not tell; None where NVML is not to be had."""
+
+    def __init__(self) -> None:
+        self._library: Any = None
+        with contextlib.suppress(ImportError):
+            import pynvml  # noqa: PLC0415
+
+            with contextlib.suppress(pynvml.NVMLError):
+                pynvml.nvmlInit()
+                self._library = pynvml
+
+    def driver(self) -> str | None:
+        """Version of the driver."""
+        return str(self._library.nvmlSystemGetDriverVersion()) if self._library else None
+
+    def sm_clock_mhz(self, uuid: str) -> float | None:
+        """Current SM clock of one GPU."""
+        if not self._library:
+            return None
+        try:
+            handle = self._library.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+            return float(self._library.nvmlDeviceGetClockInfo(handle, self._library.NVML_CLOCK_SM))
+        except self._library.NVMLError:
+            return None

@@ -1,0 +1,173 @@
+"""From a build on the bus to a verdict on the bus."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from keck.artifacts import Artifacts
+from keck.bus import Bus
+from keck.errors import ArtifactCorrupt, ArtifactMissing, Retry
+from keck.kinds import kind_named
+from keck.logs import logger
+from keck.messages import CheckProgress, CompileDone, EvalDone, Source, verdict_of
+from keck.settings import Settings
+from keck.verdict import Verdict
+from keck_executor.judge.job import Job, Phase
+from keck_executor.judge_process import JudgeProcess
+from keck_executor.placement import Placement
+from keck_executor.report import report
+from keck_executor.runner_pool import PooledRunner, RunnerPool
+from keck_sandbox import kill_strays
+
+__all__ = ["Handler"]
+
+_EXIT_S = 5.0
+
+
+class Handler:
+    """Judges one check at a time on one device."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        settings: Settings,
+        *,
+        worker: str,
+        placement: Placement,
+        judge: JudgeProcess,
+        pool: RunnerPool,
+    ) -> None:
+        self._bus = bus
+        self._settings = settings
+        self._worker = worker
+        self._placement = placement
+        self._judge = judge
+        self._pool = pool
+        self._artifacts = Artifacts(bus)
+        self._serial = 0
+
+    async def handle(self, event: CompileDone, attempt: int) -> None:
+        """Judge a build and publish its verdict; returns once that is stored."""
+        if time.time() > event.deadline:
+            await self._bus.publish_terminal(
+                verdict_of(
+                    event,
+                    Verdict.DEADLINE_EXCEEDED,
+                    stage="compile",
+                    message="the deadline passed while the build waited for an executor",
+                    attempts=attempt,
+                )
+            )
+            return
+        runners: list[PooledRunner] = []
+        try:
+            runners = [await self._pool.take("candidate"), await self._pool.take("reference")]
+            if self._placement.kind == "cuda":
+                await self._pool.refill()
+            await self._bus.publish_terminal(await self._judged(event, attempt, *runners))
+        finally:
+            await self._clean_up(runners)
+
+    async def give_up(self, event: CompileDone, reason: str, failure_kind: str, attempts: int) -> None:
+        """The verdict on a check that no attempt could finish: ours, not the candidate's."""
+        message = f"given up after {attempts} attempts: {reason}"
+        await self._bus.publish_terminal(
+            verdict_of(
+                event,
+                Verdict.INFRA_ERROR,
+                stage="compile",
+                message=message,
+                failure_kind=failure_kind,
+                attempts=attempts,
+            )
+        )
+
+    async def _judged(
+        self, event: CompileDone, attempt: int, candidate: PooledRunner, reference: PooledRunner
+    ) -> EvalDone:
+        started = time.time()
+        job = await self._prepare(event, candidate, reference)
+
+        async def on_phase(phase: Phase) -> None:
+            await self._progress(event, phase)
+
+        outcome = await self._judge.judge(job, (candidate.sock, reference.sock), on_phase)
+        if outcome.verdict is None:
+            raise Retry(outcome.message, failure_kind="judge_failed")
+        gone = candidate if outcome.ended == "candidate" else reference if outcome.ended else None
+        exit_ = await gone.process.wait(_EXIT_S) if gone is not None else None
+        return report(
+            event,
+            outcome,
+            exit_=exit_,
+            output=(gone or candidate).process.output(),
+            facts=self._judge.facts,
+            attempt=attempt,
+            started=started,
+        )
+
+    async def _prepare(self, event: CompileDone, candidate: PooledRunner, reference: PooledRunner) -> Job:
+        """Put sources and artifacts where the runners find them."""
+        kind = kind_named(event.kind)
+        sources, extensions = {}, []
+        try:
+            for side, runner, source in (
+                ("candidate", candidate, event.candidate),
+                ("reference", reference, event.reference),
+            ):
+                sources[side] = runner.directory / f"{side}.py"
+                await asyncio.to_thread(sources[side].write_text, await self._text(source), encoding="utf-8")
+            for number, extension in enumerate(event.extensions):
+                path = candidate.directory / f"extension{number}" / f"{extension.name}.so"
+                path.parent.mkdir()
+                await self._artifacts.fetch(extension.artifact, path)
+                extensions.append((extension.call, extension.name, str(path)))
+        except (ArtifactMissing, ArtifactCorrupt) as error:
+            raise Retry(str(error), delay_s=2.0, failure_kind="artifact_missing") from error
+        self._serial += 1
+        exec_timeout_s = min(
+            self._settings.exec_timeout_s, event.options.exec_timeout_s or self._settings.exec_timeout_s
+        )
+        return Job(
+            serial=self._serial,
+            options=event.options,
+            candidate_classes=kind.candidate_classes,
+            reference_names=kind.reference_names,
+            candidate_path=str(sources["candidate"]),
+            reference_path=str(sources["reference"]),
+            extensions=extensions,
+            candidate_pid=candidate.process.pid,
+            reference_pid=reference.process.pid,
+            exec_timeout_s=exec_timeout_s,
+            reference_timeout_s=max(60.0, self._settings.exec_timeout_s),
+        )
+
+    async def _text(self, source: Source) -> str:
+        if source.text is not None:
+            return source.text
+        return (await self._artifacts.get(source.sha256)).decode()
+
+    async def _progress(self, event: CompileDone, phase: Phase) -> None:
+        if phase.stage in ("load", "correctness", "timing"):
+            await self._bus.publish_progress(
+                CheckProgress(
+                    check_id=event.check_id,
+                    run=event.run,
+                    generation=event.generation,
+                    stage=phase.stage,
+                    message=phase.message,
+                    at=time.time(),
+                    worker=self._worker,
+                    target=event.target,
+                )
+            )
+
+    async def _clean_up(self, runners: list[PooledRunner]) -> None:
+        """End everything of this check before the next begins."""
+        await asyncio.gather(*(runner.end() for runner in runners))
+        known = self._pool.pids | ({self._judge.pid} if self._judge.pid is not None else set())
+        strays = kill_strays(known)
+        if strays:
+            logger().warning("strays_killed", count=strays)
+        await self._pool.refill()

@@ -1,0 +1,144 @@
+"""Input sets: drawn by the reference from secret seeds, mastered by the judge."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from keck_executor.devices import Arena, Device
+from keck_executor.judge.link import RunnerLink
+from keck_executor.runner.tree import nodes_to_json
+from keck_executor.runner.wire import ALIGNMENT, DTYPES, Node, ProtocolError, Reply, Status, TensorRecord
+
+__all__ = ["DRAW_ARENA", "Form", "InputDrawer", "InputSet", "checked_view"]
+
+DRAW_ARENA = 0
+_FIRST_GUESS = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The shape of an input set: its value tree, and each tensor's place relative to the set's base."""
+
+    nodes: tuple[Node, ...]
+    tensors: tuple[TensorRecord, ...]
+    size: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The form for a command."""
+        return {
+            "nodes": nodes_to_json(self.nodes),
+            "tensors": [[t.dtype, t.shape, t.strides, t.offset, t.nbytes] for t in self.tensors],
+        }
+
+
+@dataclass(slots=True)
+class InputSet:
+    """One draw of ``get_inputs()``."""
+
+    form_id: int
+    form: Form
+    master: torch.Tensor
+    """The judge's own copy, as bytes on the device; no runner ever maps it."""
+    expected: list[torch.Tensor] = field(default_factory=list)
+
+
+class InputDrawer:
+    """Has the reference draw sets and copies them to where only the judge can reach."""
+
+    def __init__(self, link: RunnerLink, device: Device) -> None:
+        self._link = link
+        self._device = device
+        self._arena: Arena | None = None
+        self.forms: list[Form] = []
+        self.seeds: list[int] = []
+        self.on_device = True
+        """Whether ``get_inputs`` ran with the device as its default."""
+
+    def draw(self) -> InputSet | Reply:
+        """A fresh set, or the reference's reply where drawing failed."""
+        seed = secrets.randbits(64)
+        reply = self._draw(seed, _FIRST_GUESS if self._arena is None else 0)
+        if reply.status is Status.NO_ROOM:
+            reply = self._draw(seed, int(reply.numbers[1]))
+        if reply.status is not Status.OK:
+            return reply
+        self.seeds.append(seed)
+        self.on_device = self.on_device and bool(reply.numbers[0])
+        return self._take(reply)
+
+    def close(self) -> None:
+        """Free the memory that draws pass through."""
+        if self._arena is not None:
+            self._arena.close()
+            self._arena = None
+
+    def _draw(self, seed: int, room: int) -> Reply:
+        if room:
+            self.close()
+            self._arena = self._device.arena(room)
+            spec, fds = self._arena.share()
+            self._link.must("attach", fds=fds, arena=DRAW_ARENA, **spec)
+        return self._link.ask("draw", seed=seed, arena=DRAW_ARENA, base=0)
+
+    def _take(self, reply: Reply) -> InputSet:
+        assert self._arena is not None
+        size = int(reply.numbers[1])
+        if not 0 <= size <= self._arena.bytes.numel():
+            raise ProtocolError("inputs beyond the arena")
+        form = Form(reply.nodes, reply.tensors, size)
+        for tensor in form.tensors:
+            checked_view(self._arena.bytes[:size], tensor)
+        if form not in self.forms:
+            self.forms.append(form)
+        master = self._arena.bytes[:size].clone()
+        self._device.synchronize()
+        return InputSet(self.forms.index(form), form, master)
+
+
+def checked_view(
+    memory: torch.Tensor, record: TensorRecord, *, base: int = 0, dense: bool = False
+) -> torch.Tensor:
+    """A tensor that a runner described, over memory the judge can see.
+
+    Args:
+        memory: bytes; nothing outside is ever touched.
+        record: the runner's description; only what fits `memory` is accepted.
+        base: where the record's offset counts from.
+        dense: read it as contiguous, whatever strides were told (outputs copied to an arena).
+
+    Raises:
+        ProtocolError: it lies outside the memory, or its strides and sizes do not belong together.
+    """
+    if record.dtype not in DTYPES:
+        raise ProtocolError("unknown dtype")
+    dtype = getattr(torch, record.dtype)
+    numel = 1
+    for size in record.shape:
+        numel *= size
+        if numel > 1 << 48:
+            raise ProtocolError("a tensor larger than memory")
+    if numel == 0:
+        return torch.empty(record.shape, dtype=dtype, device=memory.device)
+    strides = _contiguous(record.shape) if dense else record.strides
+    extent = 1 + sum((size - 1) * stride for size, stride in zip(record.shape, strides, strict=True))
+    start = base + record.offset
+    if (
+        extent != numel
+        or start % min(ALIGNMENT, dtype.itemsize)
+        or start + extent * dtype.itemsize > memory.numel()
+    ):
+        raise ProtocolError("a tensor out of bounds, misaligned, or with overlapping elements")
+    flat = memory[start : start + extent * dtype.itemsize].view(dtype)
+    return flat.as_strided(record.shape, strides)
+
+
+def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(strides))

@@ -1,0 +1,128 @@
+"""Whether what `forward` returned is what the reference returned: structure, dtype, shape, values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from keck.messages import Correctness, Options, Tolerance
+from keck.verdict import Verdict
+from keck_executor.judge.compare import Difference, compare, tolerance_for
+from keck_executor.judge.failure import Failed
+from keck_executor.runner.wire import Node, NodeKind, TensorRecord
+
+__all__ = ["Expected", "Ledger", "require_same_form", "structure_of"]
+
+_WORDS = {
+    NodeKind.NONE: "None", NodeKind.TENSOR: "a tensor", NodeKind.INT: "an int", NodeKind.FLOAT: "a float",
+    NodeKind.BOOL: "a bool", NodeKind.STRING: "a string",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the reference returned for one input set."""
+
+    structure: tuple[str, ...]
+    tensors: tuple[torch.Tensor, ...]
+    """Copies of the judge's own."""
+
+
+def structure_of(nodes: Sequence[Node]) -> tuple[str, ...]:
+    """A value's structure in words, list and tuple alike, for comparison and for messages."""
+    return tuple(_words(iter(nodes)))
+
+
+def _words(walk: Iterator[Node]) -> Iterator[str]:
+    for node in walk:
+        match node.kind:
+            case NodeKind.LIST | NodeKind.TUPLE:
+                yield f"a sequence of {node.count}"
+            case NodeKind.DICT:
+                yield f"a dict of {node.count}"
+            case NodeKind.STRING:
+                yield f"the string {node.text!r}"
+            case _:
+                yield _WORDS[node.kind]
+
+
+def require_tensors(structure: Sequence[str]) -> str | None:
+    """Why a reference's output cannot be judged against, or None."""
+    for word in structure:
+        if word in ("an int", "a float", "a bool", "None"):
+            return f"it holds {word}; tensors, and lists, tuples and dicts of tensors can be compared"
+    return None if "a tensor" in structure else "it holds no tensor"
+
+
+def require_same_form(nodes: Sequence[Node], records: Sequence[TensorRecord], expected: Expected) -> None:
+    """Check structure, shapes and dtypes, exactly: nothing is broadcast or converted.
+
+    Raises:
+        Failed: they differ.
+    """
+    structure = structure_of(nodes)
+    if structure != expected.structure or len(records) != len(expected.tensors):
+        told, wanted = (", ".join(words[:8]) or "nothing" for words in (structure, expected.structure))
+        raise Failed(
+            Verdict.SHAPE_MISMATCH, f"forward returned {told}; the reference returns {wanted}", correct=False
+        )
+    for index, (record, tensor) in enumerate(zip(records, expected.tensors, strict=True)):
+        where = f"output {index}" if len(records) > 1 else "the output"
+        if tuple(record.shape) != tuple(tensor.shape):
+            raise Failed(
+                Verdict.SHAPE_MISMATCH,
+                f"{where} has shape {list(record.shape)}; the reference's has {list(tensor.shape)}",
+                correct=False,
+            )
+        wanted = str(tensor.dtype).removeprefix("torch.")
+        if record.dtype != wanted:
+            raise Failed(
+                Verdict.DTYPE_MISMATCH,
+                f"{where} is {record.dtype}; the reference's is {wanted}",
+                correct=False,
+            )
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Everything compared so far in a check."""
+
+    options: Options
+    weights: str
+    difference: Difference = field(default_factory=Difference)
+    calls: int = 0
+    tolerance: Tolerance = field(default_factory=lambda: Tolerance(atol=0.0, rtol=0.0))
+
+    def compare(self, outputs: Sequence[torch.Tensor], expected: Expected) -> None:
+        """Compare the outputs of one call.
+
+        Raises:
+            Failed: any element is outside the tolerance.
+        """
+        self.calls += 1
+        for index, (output, wanted) in enumerate(zip(outputs, expected.tensors, strict=True)):
+            self.tolerance = tolerance_for(wanted.dtype, self.options)
+            found = compare(output, wanted, self.tolerance)
+            self.difference += found
+            if found.mismatched:
+                where = f" in output {index}" if len(outputs) > 1 else ""
+                raise Failed(
+                    Verdict.WRONG_RESULT,
+                    f"{found.mismatched} of {found.total} values{where} are wrong (max absolute error "
+                    f"{found.max_abs:.3g}, tolerance {self.tolerance.atol:g} + {self.tolerance.rtol:g} x |reference|)",
+                    correct=False,
+                )
+
+    def record(self) -> Correctness:
+        """The ledger as the verdict shows it."""
+        return Correctness(
+            calls_checked=self.calls,
+            max_abs_err=self.difference.max_abs,
+            max_rel_err=self.difference.max_rel,
+            mismatched=self.difference.mismatched,
+            total=self.difference.total,
+            tolerance=self.tolerance,
+            weights=self.weights,  # type: ignore[arg-type]  # one of three words, set by the session
+        )

@@ -1,0 +1,284 @@
+"""One check, from two idle runners to an outcome."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from keck.messages import EventsMs, Profile, Stage, Timing
+from keck.verdict import Verdict
+from keck_executor.devices import Device
+from keck_executor.judge.burst_clock import BurstClock, NotEnqueueable
+from keck_executor.judge.failure import Failed, failure_of, text_of
+from keck_executor.judge.inputs import InputDrawer, InputSet
+from keck_executor.judge.job import Job
+from keck_executor.judge.link import RunnerLink
+from keck_executor.judge.outputs import Expected, Ledger, require_tensors, structure_of
+from keck_executor.judge.side import CheckedSide, SingleCall
+from keck_executor.judge.single_clock import Samples, check_call, time_singles
+from keck_executor.judge.stats import interval_ms, noise_of, speedup_of
+from keck_executor.judge.weights import match_weights
+from keck_executor.runner.tree import nodes_to_json
+from keck_executor.runner.wire import Status
+
+__all__ = ["CONSTRUCTION_SEED", "Session"]
+
+CONSTRUCTION_SEED = 42
+"""Of both models; public, and independent of the secret seeds of the inputs."""
+
+_SETS_FOR_BURSTS = 16
+_SETS_BYTES = 1 << 30
+_MEMORY_SHARE = 6
+_TIMING_SHARE = 0.25
+_TIMING_MAX_S = 3.0
+
+
+class Session:
+    """Judges one candidate. All state of a check lives and dies with it.
+
+    Args:
+        job: what is judged and how.
+        device: where.
+        candidate, reference: links to two fresh runners.
+        announce: called when a stage begins.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        device: Device,
+        *,
+        candidate: RunnerLink,
+        reference: RunnerLink,
+        announce: Callable[[Stage, str], None],
+    ) -> None:
+        self._job = job
+        self._device = device
+        self._candidate = CheckedSide(candidate, device)
+        self._reference = CheckedSide(reference, device)
+        self._announce = announce
+        self._drawer = InputDrawer(reference, device)
+        self._sets: list[tuple[InputSet, Expected]] = []
+        self._may_mutate: tuple[int, ...] = ()
+        self._ledger: Ledger | None = None
+        self.stage: Stage = "load"
+        self.timing: Timing | None = None
+        self.profile: Profile | None = None
+        self.phases_s: dict[str, float] = {}
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """What was compared, once anything was."""
+        return self._ledger if self._ledger is not None and self._ledger.calls else None
+
+    @property
+    def seeds(self) -> str:
+        """The secret seeds of the sets in the order they were drawn, hex."""
+        return ",".join(f"{seed:016x}" for seed in self._drawer.seeds)
+
+    def run(self) -> None:
+        """Load, compare, time.
+
+        Raises:
+            Failed: the candidate or the reference did; everything found until then stays readable.
+        """
+        self._phase("load", "loading candidate and reference", self._load)
+        self._phase("correctness", "comparing outputs over secret inputs", self._check_correctness)
+        if self._job.options.timed_calls:
+            self._phase("timing", "timing both sides", self._time)
+        if self._job.options.profile:
+            self._take_profile()
+        self.stage = "done"
+
+    def close(self) -> None:
+        """Free everything on the device that belongs to this check."""
+        self._drawer.close()
+        self._device.close_results()
+        for side in (self._candidate, self._reference):
+            side.close()
+        self._sets.clear()
+
+    def _phase(self, stage: Stage, message: str, work: Callable[[], None]) -> None:
+        self.stage = stage
+        self._announce(stage, message)
+        started = time.monotonic()
+        try:
+            work()
+        finally:
+            self.phases_s[stage] = time.monotonic() - started
+
+    # --- load
+
+    def _load(self) -> None:
+        job = self._job
+        asked: dict[CheckedSide, dict[str, Any]] = {
+            self._reference: {
+                "role": "reference",
+                "path": job.reference_path,
+                "classes": ["Model"],
+                "names": job.reference_names,
+                "extensions": [],
+            },
+            self._candidate: {
+                "role": "candidate",
+                "path": job.candidate_path,
+                "classes": job.candidate_classes,
+                "names": (),
+                "extensions": job.extensions,
+            },
+        }
+        self._both("load", asked, "importing")
+        arguments = self._reference.link.ask("init_inputs")
+        if arguments.status is not Status.OK:
+            raise failure_of("reference", arguments, "calling get_init_inputs")
+        command = {"nodes": nodes_to_json(arguments.nodes), "seed": CONSTRUCTION_SEED}
+        self._both("construct", dict.fromkeys(asked, command), "constructing the model")
+        self._ledger = Ledger(job.options, match_weights(self._candidate, self._reference))
+
+    def _both(self, op: str, fields: dict[CheckedSide, dict[str, Any]], doing: str) -> None:
+        """One command on both sides at once; the reference's failure is told first."""
+        serials = {side: side.link.send(op, **command) for side, command in fields.items()}
+        for side, serial in serials.items():
+            reply = side.link.receive(serial)
+            assert reply is not None
+            if reply.status is not Status.OK:
+                raise failure_of(side.link.side, reply, doing, otherwise=Verdict.LOAD_ERROR)
+
+    # --- correctness
+
+    def _check_correctness(self) -> None:
+        assert self._ledger is not None
+        self._draw_sets()
+        for side in (self._reference, self._candidate):
+            side.learn(self._drawer.forms)
+        for inputs, expected in self._expect():
+            self._sets.append((inputs, expected))
+        self._require_determinism()
+        for inputs, expected in self._sets:
+            call = self._candidate.call(inputs)
+            check_call(call, expected, self._ledger, may_mutate=self._may_mutate)
+            self._candidate.release()
+
+    def _draw_sets(self) -> None:
+        self._drawn: list[InputSet] = []
+        wanted = self._job.options.correctness_sets
+        if self._device.bursts and self._job.options.timed_calls:
+            wanted = max(wanted, _SETS_FOR_BURSTS)
+        room = min(_SETS_BYTES, self._device.free_bytes() // _MEMORY_SHARE)
+        used = 0
+        while len(self._drawn) < wanted:
+            drawn = self._drawer.draw()
+            if not isinstance(drawn, InputSet):
+                raise failure_of("reference", drawn, "calling get_inputs")
+            self._drawn.append(drawn)
+            used += drawn.form.size
+            # Enough for the comparison asked for, or as much as memory bears: at least one, whatever its size.
+            enough = len(self._drawn) >= self._job.options.correctness_sets
+            if used + drawn.form.size > (room if enough else self._device.free_bytes() // _MEMORY_SHARE):
+                break
+        self._drawer.close()
+
+    def _expect(self) -> Sequence[tuple[InputSet, Expected]]:
+        """The reference's outputs for every set, with TF32 off."""
+        found = []
+        for inputs in self._drawn:
+            call = self._reference.call(inputs, tf32="off")
+            found.append((inputs, self._expected_of(call)))
+            self._reference.release()
+        return found
+
+    def _expected_of(self, call: SingleCall) -> Expected:
+        structure = structure_of(call.reply.nodes)
+        problem = require_tensors(structure)
+        if problem is not None:
+            raise Failed(Verdict.REFERENCE_ERROR, f"the reference's output cannot be judged: {problem}")
+        self._may_mutate = tuple({*self._may_mutate, *call.mutated})
+        return Expected(structure, tuple(output.clone() for output in call.outputs))
+
+    def _require_determinism(self) -> None:
+        """A reference that does not agree with itself cannot judge anybody."""
+        inputs, expected = self._sets[0]
+        again = Ledger(self._job.options, "none")
+        call = self._reference.call(inputs, tf32="off")
+        try:
+            again.compare(call.outputs, expected)
+        except Failed as difference:
+            raise Failed(
+                Verdict.REFERENCE_ERROR,
+                "the reference gives another answer for the same inputs (is dropout, or other randomness, on in "
+                f"forward?): {difference.message}",
+            ) from difference
+        finally:
+            self._reference.release()
+
+    # --- timing
+
+    def _time(self) -> None:
+        budget_s = min(_TIMING_MAX_S, _TIMING_SHARE * self._job.exec_timeout_s)
+        samples = self._sample(budget_s)
+        candidate = interval_ms(samples.candidate, calls=samples.candidate_calls)
+        reference = interval_ms(samples.reference, calls=samples.reference_calls)
+        uncertainty_ms = 1e3 * samples.uncertainty_s
+        speedup = speedup_of(candidate, reference, uncertainty_ms=uncertainty_ms)
+        events = None
+        if samples.candidate_events:
+            events = EventsMs(
+                candidate=interval_ms(samples.candidate_events).median,
+                reference=interval_ms(samples.reference_events).median,
+            )
+        self.timing = Timing(
+            device=self._device.kind,
+            batch="burst" if samples.batch == "burst" else "single",
+            candidate_ms=candidate,
+            reference_ms=reference,
+            events_ms=events,
+            baseline=self._job.options.baseline,
+            uncertainty_ms=uncertainty_ms,
+            speedup=speedup.estimate,
+            speedup_lower=speedup.lower,
+            noise=noise_of(samples.candidate),
+        )
+
+    def _sample(self, budget_s: float) -> Samples:
+        assert self._ledger is not None
+        calls = self._job.options.timed_calls
+        if self._device.bursts and len(self._drawer.forms) == 1:
+            clock = BurstClock(self._device, self._sets, self._ledger, may_mutate=self._may_mutate)
+            try:
+                return clock.run(self._candidate, self._reference, calls=calls, budget_s=budget_s)
+            except NotEnqueueable:
+                pass  # somebody synchronises inside forward: both sides are timed call by call
+        return time_singles(
+            self._candidate,
+            self._reference,
+            self._sets,
+            self._ledger,
+            device=self._device,
+            calls=calls,
+            budget_s=budget_s,
+            may_mutate=self._may_mutate,
+        )
+
+    def _take_profile(self) -> None:
+        """Profiler tables of one call of each side, for people: told by the runners, believed by nobody."""
+        inputs = self._sets[0][0]
+        tables = []
+        for side in (self._reference, self._candidate):
+            side.call(inputs)
+            side.release()
+            reply = side.link.ask("profile", items=[[inputs.form_id, 0]], arena=1, null=False)
+            tables.append(text_of(reply.text) if reply.status is Status.OK else "")
+        self.profile = Profile(torch=tables[0], cuda=tables[1])
+
+    def clock_mhz(self) -> float | None:
+        """The device's clock right now."""
+        return self._device.clock_mhz()
+
+    @staticmethod
+    def empty_cache() -> None:
+        """Give unused device memory back, so that the next check's runners can have it."""
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.empty_cache()

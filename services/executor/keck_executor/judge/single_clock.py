@@ -1,0 +1,104 @@
+"""Timing call by call: for the CPU, and for whatever synchronises inside `forward`."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from keck.verdict import Verdict
+from keck_executor.devices import Device
+from keck_executor.judge.failure import Failed
+from keck_executor.judge.inputs import InputSet
+from keck_executor.judge.outputs import Expected, Ledger, require_same_form
+from keck_executor.judge.side import CheckedSide, SingleCall
+from keck_executor.judge.stats import spread
+
+__all__ = ["Samples", "check_call", "time_singles"]
+
+_NULL_CALLS = 15
+_MIN_PAIRS = 5
+
+
+@dataclass(slots=True)
+class Samples:
+    """Seconds per call of both sides, and what is known of the clock that took them."""
+
+    batch: str
+    candidate: list[float] = field(default_factory=list)
+    reference: list[float] = field(default_factory=list)
+    candidate_calls: int = 0
+    reference_calls: int = 0
+    candidate_events: list[float] = field(default_factory=list)
+    reference_events: list[float] = field(default_factory=list)
+    uncertainty_s: float = 0.0
+
+
+def check_call(call: SingleCall, expected: Expected, ledger: Ledger, *, may_mutate: Sequence[int]) -> None:
+    """Judge one call of the candidate.
+
+    Raises:
+        Failed: the outputs differ from the reference's, or an input was changed that the reference leaves alone.
+    """
+    require_same_form(call.reply.nodes, call.reply.tensors, expected)
+    changed = [index for index in call.mutated if index not in may_mutate]
+    ledger.compare(call.outputs, expected)
+    if changed:
+        raise Failed(
+            Verdict.WRONG_RESULT,
+            f"forward changed its input {changed[0]} in place; the reference leaves it as it is",
+            correct=False,
+        )
+
+
+def time_singles(
+    candidate: CheckedSide,
+    reference: CheckedSide,
+    sets: Sequence[tuple[InputSet, Expected]],
+    ledger: Ledger,
+    *,
+    device: Device,
+    calls: int,
+    budget_s: float,
+    may_mutate: Sequence[int],
+) -> Samples:
+    """Alternate calls of both sides (ABBA) over the same sets until there are enough, or time is up.
+
+    The cost of the protocol itself, measured by null calls of the reference's runner, is taken off both sides.
+    """
+    order = random.Random(secrets.randbits(64))
+    nulls = [_reference_call(reference, order.choice(sets)[0], null=True) for _ in range(_NULL_CALLS)]
+    raw_candidate: list[float] = []
+    raw_reference: list[float] = []
+    until = time.monotonic() + budget_s
+    while len(raw_candidate) < calls and (time.monotonic() < until or len(raw_candidate) < _MIN_PAIRS):
+        inputs, expected = order.choice(sets)
+        first_is_reference = len(raw_candidate) % 2 == 0
+        if first_is_reference:
+            raw_reference.append(_reference_call(reference, inputs))
+        call = candidate.call(inputs, flush=True)
+        check_call(call, expected, ledger, may_mutate=may_mutate)
+        candidate.release()
+        raw_candidate.append(call.seconds)
+        if not first_is_reference:
+            raw_reference.append(_reference_call(reference, inputs))
+        if len(raw_candidate) % 5 == 0:
+            nulls.append(_reference_call(reference, inputs, null=True))
+    constant = median(nulls)
+    return Samples(
+        batch="single",
+        candidate=[max(0.0, seconds - constant) for seconds in raw_candidate],
+        reference=[max(0.0, seconds - constant) for seconds in raw_reference],
+        candidate_calls=len(raw_candidate),
+        reference_calls=len(raw_reference),
+        uncertainty_s=max(device.edge_s, spread(nulls)),
+    )
+
+
+def _reference_call(reference: CheckedSide, inputs: InputSet, *, null: bool = False) -> float:
+    call = reference.call(inputs, null=null, flush=True)
+    reference.release()
+    return call.seconds

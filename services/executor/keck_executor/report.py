@@ -1,0 +1,109 @@
+"""The judge's outcome as the terminal event."""
+
+from __future__ import annotations
+
+import time
+
+from keck import __version__
+from keck.hashing import digest_of
+from keck.messages import MAX_LOG_BYTES, CompileDone, Durations, EvalDone, Hashes, verdict_of
+from keck.verdict import Verdict
+from keck_executor.judge.job import Outcome
+from keck_sandbox import Exit
+
+__all__ = ["report"]
+
+_DOING = {
+    "load": "while it was loaded",
+    "correctness": "while its outputs were compared",
+    "timing": "while it was timed",
+}
+
+
+def report(
+    event: CompileDone,
+    outcome: Outcome,
+    *,
+    exit_: Exit | None,
+    output: str,
+    facts: dict[str, str | float | None],
+    attempt: int,
+    started: float,
+) -> EvalDone:
+    """The verdict with its evidence.
+
+    Args:
+        event: the build that was judged.
+        outcome: what the judge found; its verdict is not None.
+        exit_: how the runner's process ended, where that decided the check.
+        output: what the process printed, capped.
+        facts: of the device.
+        attempt: which attempt this is, from 1.
+        started: when the executor took the check in hand, Unix seconds.
+    """
+    assert outcome.verdict is not None
+    now = time.time()
+    waited = max(0.0, started - event.compiled_at) + max(
+        0.0, event.compiled_at - event.submitted_at - event.compile_s
+    )
+    return verdict_of(
+        event,
+        outcome.verdict,
+        stage=outcome.stage,
+        message=_message(outcome, exit_),
+        log=_log(outcome, output),
+        correct=outcome.correct,
+        correctness=outcome.correctness,
+        timing=outcome.timing,
+        flags=outcome.flags,
+        profile=outcome.profile,
+        durations_s=Durations(
+            queued=waited,
+            compile=event.compile_s,
+            gpu_held=outcome.held_s,
+            total=max(0.0, now - event.submitted_at),
+        ),
+        attempts=attempt,
+        seeds=outcome.seeds,
+        build=event.build,
+        hashes=Hashes(
+            candidate=event.candidate.sha256, reference=event.reference.sha256, artifact=_artifact(event)
+        ),
+        environment={
+            "gpu": facts.get("gpu"),
+            "gpu_uuid": facts.get("gpu_uuid"),
+            "driver": facts.get("driver"),
+            "cpu": facts.get("cpu"),
+            "torch": facts.get("torch"),
+            "cuda": facts.get("cuda"),
+            "judge": __version__,
+            # The ladder's name for "no isolation beyond limits and a clean start"; see docs/security.md.
+            "sandbox": "X",
+            "clocks_mhz": outcome.clocks_mhz,
+        },
+    )
+
+
+def _message(outcome: Outcome, exit_: Exit | None) -> str:
+    if outcome.verdict is Verdict.CRASHED or (outcome.ended and exit_ is not None):
+        how = exit_.described if exit_ is not None else "ended"
+        side = outcome.ended or "candidate"
+        return f"the {side}'s process was {how} {_DOING.get(outcome.stage, '')}".replace(
+            "was exited", "exited"
+        ).strip()
+    return outcome.message
+
+
+def _log(outcome: Outcome, output: str) -> str:
+    parts = [part.strip("\n") for part in (outcome.detail, output) if part.strip()]
+    text = "\n--- output ---\n".join(parts) if outcome.detail else "".join(parts)
+    half = MAX_LOG_BYTES // 2
+    raw = text.encode()
+    if len(raw) <= MAX_LOG_BYTES:
+        return text
+    return raw[:half].decode("utf-8", "ignore") + "\n...\n" + raw[-half:].decode("utf-8", "ignore")
+
+
+def _artifact(event: CompileDone) -> str:
+    names = [extension.artifact for extension in event.extensions]
+    return names[0] if len(names) == 1 else digest_of(*names) if names else ""

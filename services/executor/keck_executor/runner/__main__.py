@@ -1,0 +1,29 @@
+"""``python -m keck_executor.runner FD cpu|cuda``: the contained side of a check.
+
+Everything slow that needs no user code happens before the first command: imports, the device's context.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import torch
+import torch.utils.cpp_extension
+
+from keck_executor.runner.serve import Runner
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Warm up, then serve until the judge hangs up."""
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    device = torch.device(sys.argv[2])
+    torch.zeros(1, device=device)
+    Runner(sock, device).serve()
+
+
+if __name__ == "__main__":
+    main()

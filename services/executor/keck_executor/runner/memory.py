@@ -1,0 +1,104 @@
+"""Memory that a runner shares with the judge: attaching arenas, and saying where a result lies."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from typing import Any
+
+import torch
+
+__all__ = ["CudaBytes", "DeviceFlags", "attach", "cuda_ok", "export", "open_ipc"]
+
+
+def attach(spec: dict[str, Any], fds: list[int]) -> torch.Tensor:
+    """The arena that a command describes, as a tensor of bytes on the runner's device."""
+    if spec["kind"] == "memfd":
+        view = mmap.mmap(fds[0], spec["size"])
+        os.close(fds[0])
+        return torch.frombuffer(view, dtype=torch.uint8)
+    return open_ipc(bytes.fromhex(spec["handle"]), spec["size"])
+
+
+class CudaBytes:
+    """A raw device pointer, as torch takes it in."""
+
+    def __init__(self, pointer: int, size: int, owner: object = None) -> None:
+        self.owner = owner
+        self.__cuda_array_interface__ = {
+            "shape": (size,), "typestr": "|u1", "data": (pointer, False), "version": 3, "strides": None,
+        }  # fmt: skip
+
+
+def open_ipc(handle: bytes, size: int) -> torch.Tensor:
+    """Another process's allocation of `size` bytes, as a tensor of bytes."""
+    from cuda.bindings import runtime  # noqa: PLC0415 - absent on machines without a GPU
+
+    ipc = runtime.cudaIpcMemHandle_t()
+    ipc.reserved = handle
+    pointer = cuda_ok(runtime.cudaIpcOpenMemHandle(ipc, runtime.cudaIpcMemLazyEnablePeerAccess))
+    return torch.as_tensor(CudaBytes(int(pointer), size), device="cuda")
+
+
+def export(tensor: torch.Tensor) -> tuple[bytes, int] | None:
+    """IPC handle of the allocation that holds a CUDA tensor, and the tensor's offset in it, in bytes.
+
+    None where the tensor's memory cannot be exported (none of its own, or not from ``cudaMalloc``).
+    """
+    from cuda.bindings import driver, runtime  # noqa: PLC0415
+
+    if tensor.numel() == 0:
+        return None
+    error, base, _ = driver.cuMemGetAddressRange(tensor.data_ptr())
+    if error != driver.CUresult.CUDA_SUCCESS:
+        return None
+    error, handle = runtime.cudaIpcGetMemHandle(int(base))
+    if error != runtime.cudaError_t.cudaSuccess:
+        return None
+    return bytes(handle.reserved), tensor.data_ptr() - int(base)
+
+
+class DeviceFlags:
+    """The mailbox: a page of 32-bit words that host and device code of both processes see.
+
+    A burst waits on the word `GO` and writes `DONE`; the judge raises the one and watches the other.
+    """
+
+    GO = 0
+    DONE = 64
+    SIZE = 4096
+
+    def __init__(self, fd: int) -> None:
+        from cuda.bindings import runtime  # noqa: PLC0415
+
+        self._page = mmap.mmap(fd, self.SIZE)
+        os.close(fd)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(self._page))
+        cuda_ok(runtime.cudaHostRegister(address, self.SIZE, runtime.cudaHostRegisterMapped))
+        self._device = int(cuda_ok(runtime.cudaHostGetDevicePointer(address, 0)))
+
+    def wait_for_go(self, stream: int, serial: int) -> None:
+        """Enqueue: nothing behind this on the stream runs before GO reaches `serial`."""
+        from cuda.bindings import driver  # noqa: PLC0415
+
+        flag = driver.CUstreamWaitValue_flags.CU_STREAM_WAIT_VALUE_GEQ.value
+        cuda_ok(driver.cuStreamWaitValue32(stream, self._device + self.GO, serial, flag))
+
+    def write_done(self, stream: int, serial: int) -> None:
+        """Enqueue: DONE becomes `serial` when everything before this on the stream is over."""
+        from cuda.bindings import driver  # noqa: PLC0415
+
+        flag = driver.CUstreamWriteValue_flags.CU_STREAM_WRITE_VALUE_DEFAULT.value
+        cuda_ok(driver.cuStreamWriteValue32(stream, self._device + self.DONE, serial, flag))
+
+
+def cuda_ok(result: tuple[Any, ...]) -> Any:
+    """The value of a cuda.bindings call.
+
+    Raises:
+        RuntimeError: the call failed.
+    """
+    if int(result[0]) != 0:
+        raise RuntimeError(f"CUDA call failed: {result[0]!r}")
+    return result[1] if len(result) == 2 else result[1:]

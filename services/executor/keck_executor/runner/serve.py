@@ -1,0 +1,367 @@
+"""The runner's loop: one command, one reply, until the judge hangs up."""
+
+from __future__ import annotations
+
+import array
+import hashlib
+import json
+import socket
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from keck_executor.runner.memory import DeviceFlags, attach, export
+from keck_executor.runner.tree import Unsupported, flatten, nodes_from_json, rebuild
+from keck_executor.runner.user_code import (
+    MissingName,
+    draw_inputs,
+    float32_matmul,
+    load_module,
+    prebuilt_extensions,
+    seed_everything,
+)
+from keck_executor.runner.wire import (
+    FLAG_IN_PLACE,
+    MAX_DATAGRAM,
+    Node,
+    Reply,
+    Status,
+    TensorRecord,
+    align,
+    pack_reply,
+)
+
+__all__ = ["Runner"]
+
+_MAX_FDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What one input set looks like: its tree, and its tensors relative to the set's base."""
+
+    nodes: tuple[Node, ...]
+    tensors: tuple[tuple[torch.dtype, tuple[int, ...], tuple[int, ...], int, int], ...]
+
+
+class Runner:
+    """State of one side of one check."""
+
+    def __init__(self, sock: socket.socket, device: torch.device) -> None:
+        self._sock = sock
+        self._device = device
+        self._module: ModuleType | None = None
+        self._model: Any = None
+        self._classes: tuple[str, ...] = ()
+        self._arenas: dict[int, torch.Tensor] = {}
+        self._forms: dict[int, _Form] = {}
+        self._flags: DeviceFlags | None = None
+        self._kept: list[Any] = []  # results of a burst, alive until the next command
+        self._weights: frozenset[int] = frozenset()  # addresses of parameters and buffers
+        self._last: Any = None  # output of the last real call, which a null call hands back
+        self._commands: dict[str, Callable[[dict[str, Any], list[int]], Reply]] = {
+            "load": self._load,
+            "init_inputs": self._init_inputs,
+            "construct": self._construct,
+            "attach": self._attach,
+            "mailbox": self._mailbox,
+            "draw": self._draw,
+            "state": self._state,
+            "forms": self._register_forms,
+            "call": self._call,
+            "burst": self._burst,
+            "profile": self._profile,
+        }
+
+    def serve(self) -> None:
+        """Answer commands until the other end closes."""
+        while True:
+            data, fds = _receive(self._sock)
+            if not data:
+                return
+            command = json.loads(data)
+            self._sock.send(pack_reply(self._answer(command, fds)))
+
+    def _answer(self, command: dict[str, Any], fds: list[int]) -> Reply:
+        serial = int(command["serial"])
+        self._kept.clear()
+        try:
+            return replace(self._commands[command["op"]](command, fds), serial=serial)
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            return Reply(serial, Status.OUT_OF_MEMORY, text=_told(error))
+        except Unsupported as error:
+            return Reply(serial, Status.UNSUPPORTED, text=str(error).encode())
+        except MissingName as error:
+            return Reply(serial, Status.MISSING, text=str(error).encode())
+        except BaseException as error:  # noqa: BLE001 - user code may raise anything, SystemExit included
+            return Reply(serial, Status.EXCEPTION, text=_told(error))
+
+    # --- loading and constructing
+
+    def _load(self, command: dict[str, Any], _: list[int]) -> Reply:
+        self._classes = tuple(command["classes"])
+        extensions = {digest: (name, path) for digest, name, path in command["extensions"]}
+        prebuilt_extensions(extensions, role=command["role"])
+        self._module = load_module(command["path"], command["role"])
+        for name in command["names"]:
+            if not hasattr(self._module, name):
+                raise MissingName(f"`{name}` is not defined after the module was imported")
+        self._class()
+        return _ok()
+
+    def _class(self) -> Any:
+        for name in self._classes:
+            found = getattr(self._module, name, None)
+            if found is not None:
+                return found
+        raise MissingName(f"no class {' or '.join(f'`{name}`' for name in self._classes)}")
+
+    def _init_inputs(self, _: dict[str, Any], __: list[int]) -> Reply:
+        assert self._module is not None
+        nodes, tensors = flatten(self._module.get_init_inputs())
+        if tensors:
+            raise Unsupported(
+                "a tensor in get_init_inputs(): numbers, strings, and lists and dicts of them work"
+            )
+        return _ok(nodes=nodes)
+
+    def _construct(self, command: dict[str, Any], _: list[int]) -> Reply:
+        arguments = rebuild(nodes_from_json(command["nodes"]), [])
+        seed_everything(command["seed"])
+        positional, named = _as_arguments(arguments)
+        self._model = self._class()(*positional, **named)
+        if isinstance(self._model, torch.nn.Module):
+            self._model = self._model.to(self._device)
+            state = (*self._model.parameters(), *self._model.buffers())
+            self._weights = frozenset(tensor.untyped_storage().data_ptr() for tensor in state)
+        return _ok()
+
+    def _state(self, command: dict[str, Any], _: list[int]) -> Reply:
+        """List parameters and buffers; with `copy` also write them to, or read them from, an arena."""
+        state = self._model.state_dict() if isinstance(self._model, torch.nn.Module) else {}
+        tensors = {name: value for name, value in sorted(state.items()) if isinstance(value, torch.Tensor)}
+        arena = self._arenas.get(command.get("arena", -1))
+        records, offset = [], 0
+        for name, value in tensors.items():
+            record = _record(value, offset=offset, name=hashlib.sha256(name.encode()).digest()[:16])
+            room = arena is not None and offset + record.nbytes <= arena.numel()
+            if room and command["copy"] != "no":
+                assert arena is not None
+                place = _dense(arena, offset, value.dtype, value.shape)
+                if command["copy"] == "out":
+                    place.copy_(value.detach())
+                else:
+                    with torch.no_grad():
+                        value.copy_(place)
+            records.append(record)
+            offset = align(offset + record.nbytes)
+        self._synchronize()
+        return _ok(tensors=tuple(records), numbers=(0.0, float(offset)))
+
+    # --- memory and inputs
+
+    def _attach(self, command: dict[str, Any], fds: list[int]) -> Reply:
+        self._arenas.pop(command["arena"], None)
+        self._arenas[command["arena"]] = attach(command, fds)
+        return _ok()
+
+    def _mailbox(self, _: dict[str, Any], fds: list[int]) -> Reply:
+        self._flags = DeviceFlags(fds[0])
+        return _ok()
+
+    def _draw(self, command: dict[str, Any], _: list[int]) -> Reply:
+        assert self._module is not None
+        inputs, on_device = draw_inputs(self._module, self._device, command["seed"])
+        if isinstance(inputs, torch.Tensor):
+            inputs = [inputs]
+        nodes, tensors = flatten(inputs)
+        arena, base = self._arenas[command["arena"]], command["base"]
+        records, offset = [], 0
+        places = []
+        for tensor in tensors:
+            record = _record(_overlap_free(tensor), offset=offset)
+            records.append(record)
+            places.append(base + offset)
+            offset = align(offset + record.nbytes)
+        if base + offset > arena.numel():
+            return Reply(0, Status.NO_ROOM, numbers=(0.0, float(offset)))
+        for tensor, record, place in zip(tensors, records, places, strict=True):
+            _strided(arena, place, tensor.dtype, record.shape, record.strides).copy_(tensor)
+        self._synchronize()
+        return _ok(nodes=nodes, tensors=tuple(records), numbers=(float(on_device), float(offset)))
+
+    def _register_forms(self, command: dict[str, Any], _: list[int]) -> Reply:
+        for key, form in command["forms"].items():
+            tensors = tuple(
+                (getattr(torch, dtype), tuple(shape), tuple(strides), offset, nbytes)
+                for dtype, shape, strides, offset, nbytes in form["tensors"]
+            )
+            self._forms[int(key)] = _Form(nodes_from_json(form["nodes"]), tensors)
+        return _ok()
+
+    def _inputs(self, form: _Form, base: int, arena: torch.Tensor) -> Any:
+        tensors = [
+            _strided(arena, base + offset, dtype, shape, strides)
+            for dtype, shape, strides, offset, _ in form.tensors
+        ]
+        return rebuild(form.nodes, tensors)
+
+    # --- calls
+
+    def _forward(self, command: dict[str, Any], item: list[int]) -> Any:
+        if command["null"]:
+            return self._last
+        positional, named = _as_arguments(
+            self._inputs(self._forms[item[0]], item[1], self._arenas[command["arena"]])
+        )
+        with torch.no_grad():
+            return self._model(*positional, **named)
+
+    def _call(self, command: dict[str, Any], _: list[int]) -> Reply:
+        """One call of `forward`, its outputs copied to the arena, the device idle afterwards."""
+        with float32_matmul(command["tf32"]):
+            output = self._forward(command, command["items"][0])
+        nodes, tensors = flatten(output)
+        out = self._arenas[command["out"]]
+        records, needed = self._put(tensors, out, 0)
+        self._synchronize()
+        if not command["null"]:
+            self._last = output
+        status = Status.OK if needed <= out.numel() else Status.NO_ROOM
+        return Reply(0, status, nodes=nodes, tensors=tuple(records), numbers=(0.0, float(needed)))
+
+    def _burst(self, command: dict[str, Any], _: list[int]) -> Reply:
+        """K calls behind a flag that the judge raises later; READY at once, OK when all is over."""
+        assert self._flags is not None
+        stream = torch.cuda.current_stream()
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        slot, serial = command["slot"], command["flag"]
+        records: list[TensorRecord] = []
+        nodes: tuple[Node, ...] = ()
+        self._flags.wait_for_go(stream.cuda_stream, serial)
+        begin.record(stream)
+        for index, item in enumerate(command["items"]):
+            output = self._forward(command, item)
+            self._kept.append(output)
+            nodes, tensors = flatten(output)
+            if slot:
+                records += self._put(tensors, self._arenas[command["out"]], index * slot, room=slot)[0]
+            else:
+                records += [_in_place(tensor, self._weights) for tensor in tensors]
+        end.record(stream)
+        self._flags.write_done(stream.cuda_stream, serial)
+        ready = Reply(int(command["serial"]), Status.READY, nodes=nodes, tensors=tuple(records))
+        self._sock.send(pack_reply(ready))
+        torch.cuda.synchronize()
+        return _ok(numbers=(begin.elapsed_time(end), 0.0))
+
+    def _put(
+        self, tensors: list[torch.Tensor], out: torch.Tensor, base: int, *, room: int | None = None
+    ) -> tuple[list[TensorRecord], int]:
+        """Copy outputs densely to the arena as far as they fit; their records, and the bytes all of them need."""
+        records, offset = [], base
+        limit = out.numel() if room is None else min(out.numel(), base + room)
+        for tensor in tensors:
+            record = _record(tensor, offset=offset)
+            if offset + record.nbytes <= limit:
+                _dense(out, offset, tensor.dtype, tensor.shape).copy_(tensor)
+            records.append(record)
+            offset = align(offset + record.nbytes)
+        return records, offset - base
+
+    def _profile(self, command: dict[str, Any], _: list[int]) -> Reply:
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        if self._device.type == "cuda":
+            activities.append(torch.profiler.ProfilerActivity.CUDA)
+        sort = "self_cuda_time_total" if self._device.type == "cuda" else "self_cpu_time_total"
+        with torch.profiler.profile(activities=activities) as profiler:
+            self._forward(command, command["items"][0])
+            self._synchronize()
+        table = profiler.key_averages().table(sort_by=sort, row_limit=12, max_name_column_width=48)
+        return _ok(text=table.encode())
+
+    def _synchronize(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def _ok(**fields: Any) -> Reply:
+    return Reply(0, Status.OK, **fields)
+
+
+def _told(error: BaseException) -> bytes:
+    """The end of the traceback: where it happened and what."""
+    return "".join(traceback.format_exception(error))[-8192:].encode("utf-8", "replace")
+
+
+def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
+    data, ancillary, _, _ = sock.recvmsg(
+        4 * MAX_DATAGRAM, socket.CMSG_SPACE(_MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC
+    )
+    fds = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+    return data, list(fds)
+
+
+def _as_arguments(value: Any) -> tuple[list[Any], dict[str, Any]]:
+    """How ``get_inputs`` and ``get_init_inputs`` results become call arguments."""
+    if isinstance(value, dict):
+        return [], value
+    return list(value) if isinstance(value, list | tuple) else [value], {}
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _record(tensor: torch.Tensor, *, offset: int, name: bytes = b"") -> TensorRecord:
+    nbytes = _extent(tensor) if tensor.numel() else 0
+    return TensorRecord(
+        _name(tensor.dtype), tuple(tensor.shape), tuple(tensor.stride()), offset, nbytes, name=name
+    )
+
+
+def _in_place(tensor: torch.Tensor, weights: frozenset[int]) -> TensorRecord:
+    """A result where `forward` put it; without a handle where it must be copied out: gaps, weights, no export."""
+    dense = tensor.numel() > 0 and _extent(tensor) == tensor.numel() * tensor.element_size()
+    found = export(tensor) if dense and tensor.untyped_storage().data_ptr() not in weights else None
+    if found is None:
+        return _record(tensor, offset=0)
+    handle, offset = found
+    return replace(_record(tensor, offset=offset), flags=FLAG_IN_PLACE, handle=handle)
+
+
+def _extent(tensor: torch.Tensor) -> int:
+    """Bytes from the first element to the end of the last."""
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return (last + 1) * tensor.element_size()
+
+
+def _overlap_free(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor itself if its elements fill their extent, else a contiguous stand-in of the same shape."""
+    dense = tensor.numel() == 0 or _extent(tensor) == tensor.numel() * tensor.element_size()
+    return tensor if dense else torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+
+
+def _dense(arena: torch.Tensor, offset: int, dtype: torch.dtype, shape: Any) -> torch.Tensor:
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return _strided(arena, offset, dtype, tuple(shape), tuple(reversed(strides)))
+
+
+def _strided(
+    arena: torch.Tensor, offset: int, dtype: torch.dtype, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> torch.Tensor:
+    if 0 in shape:
+        return torch.empty(shape, dtype=dtype, device=arena.device)
+    last = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    size = (last + 1) * dtype.itemsize
+    return arena[offset : offset + size].view(dtype).as_strided(shape, strides)

@@ -1,0 +1,141 @@
+"""Values as trees: nested lists, tuples and dicts of tensors and scalars, flattened for the wire and rebuilt.
+
+Pure but for `torch.Tensor`'s type. The JSON form of a tree (judge to runner) is a list of nodes with the same
+fields as the binary one.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from keck_executor.runner.wire import MAX_NODES, MAX_STRING, MAX_TENSORS, Node, NodeKind
+
+__all__ = ["Unsupported", "flatten", "nodes_from_json", "nodes_to_json", "rebuild"]
+
+_INT64 = struct.Struct("<q")
+_DOUBLE = struct.Struct("<d")
+_MAX_DEPTH = 16
+
+
+class Unsupported(Exception):
+    """A value that cannot be judged; the message says which and what would do."""
+
+
+def flatten(value: object) -> tuple[tuple[Node, ...], list[torch.Tensor]]:
+    """A value's tree in preorder, and its tensors in the order of their indices.
+
+    Raises:
+        Unsupported: a leaf is no tensor, number, bool, short string or None, or there are too many.
+    """
+    nodes: list[Node] = []
+    tensors: list[torch.Tensor] = []
+    _walk(value, nodes, tensors, 0)
+    if len(nodes) > MAX_NODES or len(tensors) > MAX_TENSORS:
+        raise Unsupported(f"more than {MAX_NODES} values or {MAX_TENSORS} tensors")
+    return tuple(nodes), tensors
+
+
+def _walk(value: object, nodes: list[Node], tensors: list[torch.Tensor], depth: int) -> None:  # noqa: PLR0912
+    if depth > _MAX_DEPTH or len(nodes) > MAX_NODES:
+        raise Unsupported("values nested too deeply, or too many of them")
+    match value:
+        case None:
+            nodes.append(Node(NodeKind.NONE))
+        case torch.Tensor():
+            nodes.append(Node(NodeKind.TENSOR, len(tensors)))
+            tensors.append(_plain(value))
+        case bool():
+            nodes.append(Node(NodeKind.BOOL, scalar=_INT64.pack(value)))
+        case int():
+            if not -(2**63) <= value < 2**63:
+                raise Unsupported("an int beyond 64 bits")
+            nodes.append(Node(NodeKind.INT, scalar=_INT64.pack(value)))
+        case float():
+            nodes.append(Node(NodeKind.FLOAT, scalar=_DOUBLE.pack(value)))
+        case str():
+            nodes.append(_string(value))
+        case list() | tuple():
+            kind = NodeKind.LIST if isinstance(value, list) else NodeKind.TUPLE
+            nodes.append(Node(kind, len(value)))
+            for item in value:
+                _walk(item, nodes, tensors, depth + 1)
+        case dict():
+            nodes.append(Node(NodeKind.DICT, len(value)))
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise Unsupported("a dict key that is no string")
+                nodes.append(_string(key))
+                _walk(item, nodes, tensors, depth + 1)
+        case _:
+            raise Unsupported(
+                f"a value of type {type(value).__name__}: tensors, numbers, bools, strings, None, "
+                "and lists, tuples and dicts of them can be judged"
+            )
+
+
+def _string(text: str) -> Node:
+    if len(text.encode("utf-8", "replace")) > MAX_STRING:
+        raise Unsupported(f"a string of more than {MAX_STRING} bytes")
+    return Node(NodeKind.STRING, text=text)
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.layout is not torch.strided or tensor.is_quantized:
+        raise Unsupported("a sparse or quantised tensor")
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+        raise Unsupported(f"a tensor of the subclass {type(tensor).__name__}")
+    return tensor.detach()
+
+
+def rebuild(nodes: Sequence[Node], tensors: Sequence[torch.Tensor]) -> Any:
+    """The value that a tree describes, with these tensors in it.
+
+    Raises:
+        ValueError: the nodes are no tree.
+    """
+    walk = iter(nodes)
+    value = _build(walk, tensors)
+    if next(walk, None) is not None:
+        raise ValueError("nodes left over")
+    return value
+
+
+def _build(walk: Iterator[Node], tensors: Sequence[torch.Tensor]) -> Any:  # noqa: PLR0911
+    node = next(walk, None)
+    if node is None:
+        raise ValueError("nodes missing")
+    match node.kind:
+        case NodeKind.NONE:
+            return None
+        case NodeKind.TENSOR:
+            return tensors[node.count]
+        case NodeKind.BOOL:
+            return bool(_INT64.unpack(node.scalar)[0])
+        case NodeKind.INT:
+            return _INT64.unpack(node.scalar)[0]
+        case NodeKind.FLOAT:
+            return _DOUBLE.unpack(node.scalar)[0]
+        case NodeKind.STRING:
+            return node.text
+        case NodeKind.LIST:
+            return [_build(walk, tensors) for _ in range(node.count)]
+        case NodeKind.TUPLE:
+            return tuple(_build(walk, tensors) for _ in range(node.count))
+        case NodeKind.DICT:
+            return {_build(walk, tensors): _build(walk, tensors) for _ in range(node.count)}
+
+
+def nodes_to_json(nodes: Sequence[Node]) -> list[list[Any]]:
+    """Nodes for a command."""
+    return [[int(node.kind), node.count, node.scalar.hex(), node.text] for node in nodes]
+
+
+def nodes_from_json(rows: Sequence[Sequence[Any]]) -> tuple[Node, ...]:
+    """Nodes out of a command."""
+    return tuple(
+        Node(NodeKind(kind), count, bytes.fromhex(scalar), text) for kind, count, scalar, text in rows
+    )

@@ -1,0 +1,102 @@
+"""Runner processes kept ready: torch imported, the device's context made, no user code yet."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from keck.logs import logger
+from keck.settings import Settings
+from keck_executor.placement import Placement
+from keck_executor.socketpair import pair
+from keck_sandbox import Policy, Process, spawn
+
+__all__ = ["PooledRunner", "RunnerPool"]
+
+
+@dataclass(slots=True)
+class PooledRunner:
+    """One contained process, the executor's end of its socket (for the judge), and its private directory."""
+
+    process: Process
+    sock: socket.socket
+    directory: Path
+
+    async def end(self) -> None:
+        """Kill its cell and remove everything of it."""
+        self.sock.close()
+        await self.process.kill()
+        # Candidates leave trees of any shape behind; what cannot be removed is told, and costs only disk.
+        await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)
+        if self.directory.exists():
+            logger().warning("directory_left", path=self.directory.name)
+
+
+class RunnerPool:
+    """Hands out a fresh runner for each side of each check; a used one never comes back.
+
+    Args:
+        directory: private directories are made below it.
+    """
+
+    def __init__(self, settings: Settings, placement: Placement, directory: Path) -> None:
+        self._settings = settings
+        self._placement = placement
+        self._directory = directory
+        self._spares: list[PooledRunner] = []
+
+    @property
+    def pids(self) -> set[int]:
+        """Leaders of the spares' cells."""
+        return {spare.process.pid for spare in self._spares}
+
+    async def take(self, role: Literal["candidate", "reference"]) -> PooledRunner:
+        """A living runner that has seen no user code."""
+        while self._spares:
+            spare = self._spares.pop(0)
+            if spare.process.running:
+                return spare
+            logger().warning("spare_died", output=spare.process.output()[-1000:], role=role)
+            await spare.end()
+        return await self._start()
+
+    async def refill(self) -> None:
+        """Start as many spares as the settings ask for; they warm up by themselves."""
+        while len(self._spares) < self._settings.spares:
+            self._spares.append(await self._start())
+
+    async def close(self) -> None:
+        """End every spare."""
+        spares, self._spares = self._spares, []
+        await asyncio.gather(*(spare.end() for spare in spares))
+
+    async def _start(self) -> PooledRunner:
+        directory = Path(tempfile.mkdtemp(prefix="runner-", dir=self._directory))
+        ours, theirs = pair()
+        policy = Policy(
+            name="runner",
+            directory=directory,
+            env=self._placement.env,
+            pass_fds=(theirs.fileno(),),
+            data_bytes=self._settings.runner_memory_bytes,
+            open_files=4096,
+        )
+        argv = [
+            sys.executable,
+            "-P",
+            "-m",
+            "keck_executor.runner",
+            str(theirs.fileno()),
+            self._placement.kind,
+        ]
+        try:
+            process = await spawn(policy, argv)
+        finally:
+            theirs.close()
+        return PooledRunner(process, ours, directory)

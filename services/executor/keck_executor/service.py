@@ -1,0 +1,105 @@
+"""One executor on the bus: judge up, spares warm, then one check after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from keck import __version__, subjects
+from keck.bus import Bus
+from keck.consumer import Consumer
+from keck.fleet import Beat
+from keck.logs import logger
+from keck.messages import CompileDone, Heartbeat
+from keck.settings import Settings
+from keck.streams import ensure_target, provision
+from keck_executor.handler import Handler
+from keck_executor.judge_process import JudgeProcess
+from keck_executor.placement import Placement
+from keck_executor.runner_pool import RunnerPool
+from keck_sandbox import become_subreaper
+
+__all__ = ["serve"]
+
+
+async def serve(
+    bus: Bus, stop: asyncio.Event, *, settings: Settings, placement: Placement, worker: str
+) -> None:
+    """Run until `stop` is set, then finish or hand back what is in hand."""
+    become_subreaper()
+    directory = Path(tempfile.mkdtemp(prefix="keck-executor-"))
+    judge = JudgeProcess(placement, directory)
+    pool = RunnerPool(settings, placement, directory)
+    try:
+        await asyncio.gather(judge.start(), pool.refill(), provision(bus, storage=settings.storage))
+        await _work(bus, stop, settings=settings, placement=placement, worker=worker, judge=judge, pool=pool)
+    finally:
+        await pool.close()
+        await judge.stop()
+        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+
+async def _work(
+    bus: Bus,
+    stop: asyncio.Event,
+    *,
+    settings: Settings,
+    placement: Placement,
+    worker: str,
+    judge: JudgeProcess,
+    pool: RunnerPool,
+) -> None:
+    target = placement.target(judge.facts)
+    targets = [target] if placement.kind == "cpu" else [target, subjects.CUDA_ANY]
+    for each in targets:
+        await ensure_target(bus, each)
+    handler = Handler(bus, settings, worker=worker, placement=placement, judge=judge, pool=pool)
+    consumer = Consumer(
+        bus,
+        stream=subjects.BUILDS,
+        consumers=[subjects.execute_consumer(each, lane) for lane in subjects.LANES for each in targets],
+        expect=CompileDone,
+        slots=1,
+        handle=handler.handle,
+        on_exhausted=handler.give_up,
+    )
+    started = time.time()
+
+    def heartbeat() -> Heartbeat:
+        return Heartbeat(
+            worker=worker,
+            role="executor",
+            host=platform.node(),
+            pid=os.getpid(),
+            version=__version__,
+            started_at=started,
+            at=time.time(),
+            slots=1,
+            busy=consumer.busy,
+            cpus=os.cpu_count() or 1,
+            target=target,
+            arch=str(judge.facts.get("arch") or ""),
+            state="draining" if stop.is_set() else "ready",
+            facts=judge.facts,
+        )
+
+    beat = asyncio.create_task(Beat(bus, heartbeat).run(), name="heartbeat")
+    logger().info("executor_ready", target=target, **{k: judge.facts.get(k) for k in ("gpu", "cpu", "torch")})
+    running = asyncio.create_task(consumer.run(), name="consumer")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            await consumer.drain(settings.exec_timeout_s)
+        await running
+    finally:
+        for task in (beat, running, stopping):
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(beat, running, stopping, return_exceptions=True)
