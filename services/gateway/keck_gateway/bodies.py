@@ -20,6 +20,7 @@ __all__ = [
     "Health",
     "LegacyAnswer",
     "Links",
+    "QueuePlace",
     "Resources",
     "SpeedReport",
     "State",
@@ -84,6 +85,12 @@ class CheckState(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
     progress: CheckProgress | None
     """The last that a worker said of it, if this gateway heard anything."""
     links: Links
+
+
+class QueuePlace(CheckProgress, frozen=True, kw_only=True, tag_field="type", tag="check.progress"):
+    """Progress of a check that waits in a queue, with its place there; made by the gateway, for event streams."""
+
+    queue_position: int | None
 
 
 class TorchProfile(msgspec.Struct, frozen=True, kw_only=True):

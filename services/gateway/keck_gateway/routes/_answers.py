@@ -8,14 +8,18 @@ from typing import Any, TypeVar
 
 from litestar import Request, Response
 from litestar.datastructures import State
+from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 
 from keck.messages import to_json
+from keck_gateway.desk import Desk
 from keck_gateway.problems import PROBLEM_JSON, CallerGone, Problem, problem_of, retry_after
 
-__all__ = ["GatewayRequest", "json_response", "problem_response", "problems", "unless_gone"]
+__all__ = ["GatewayRequest", "TheDesk", "json_response", "problem_response", "problems", "unless_gone"]
 
 GatewayRequest = Request[Any, Any, State]
+TheDesk = NamedDependency[Desk]
+"""A handler's parameter of this type, named `desk`, is the application's one desk."""
 _T = TypeVar("_T")
 
 _WHY = {

@@ -6,24 +6,24 @@ from typing import Annotated
 
 from litestar import Response, get, post
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from keck.errors import BadRequest
 from keck.messages import NAME_PATTERN, EvalDone
 from keck.subjects import CheckKey
 from keck_gateway.bodies import MAX_WAIT_S, Accepted, CheckBody, CheckState, links_of, require_name
-from keck_gateway.desk import Desk, key_of
+from keck_gateway.desk import key_of
 from keck_gateway.problems import MAX_BODY_BYTES
-from keck_gateway.routes._answers import GatewayRequest, json_response, problems, unless_gone
+from keck_gateway.routes._answers import GatewayRequest, TheDesk, json_response, problems, unless_gone
 
 __all__ = ["CheckId", "Generation", "Run", "ask", "named", "submit"]
 
-CheckId = Annotated[str, Parameter(description="The check's id.", pattern=NAME_PATTERN)]
-Run = Annotated[str, Parameter(description="The run the check belongs to.", pattern=NAME_PATTERN)]
-Generation = Annotated[int, Parameter(description="0 for the check itself, above for replays.", ge=0)]
+CheckId = Annotated[str, PathParameter(description="The check's id.", pattern=NAME_PATTERN)]
+Run = Annotated[str, QueryParameter(description="The run the check belongs to.", pattern=NAME_PATTERN)]
+Generation = Annotated[int, QueryParameter(description="0 for the check itself, above for replays.", ge=0)]
 Wait = Annotated[
     float,
-    Parameter(description=f"Seconds to wait for the verdict; at most {MAX_WAIT_S:.0f}, 0: do not wait."),
+    QueryParameter(description=f"Seconds to wait for the verdict; at most {MAX_WAIT_S:.0f}, 0: do not wait."),
 ]
 
 
@@ -40,7 +40,9 @@ Wait = Annotated[
         **problems(409, 413, 429, 503),
     },
 )
-async def submit(request: GatewayRequest, data: CheckBody, desk: Desk, wait: Wait = 0.0) -> Response[bytes]:
+async def submit(
+    request: GatewayRequest, data: JSONBody[CheckBody], desk: TheDesk, wait: Wait = 0.0
+) -> Response[bytes]:
     """Submit a candidate and its reference. Without `wait` the answer is the id to ask for; with it, the verdict.
 
     A check that waits needs a live executor of the kind its candidate asks for; one that does not wait is
@@ -75,7 +77,7 @@ async def submit(request: GatewayRequest, data: CheckBody, desk: Desk, wait: Wai
     },
 )
 async def ask(
-    check_id: CheckId, desk: Desk, run: Run = "default", generation: Generation = 0
+    check_id: CheckId, desk: TheDesk, run: Run = "default", generation: Generation = 0
 ) -> Response[bytes]:
     """The verdict of a check, or where it is: queued, building, built, running."""
     return json_response(await desk.find(named(run, check_id, generation)))

@@ -13,9 +13,9 @@ from litestar.response import Stream
 from keck.errors import KeckError, NotFound, Unavailable
 from keck.messages import CheckProgress, EvalDone, to_json
 from keck.subjects import CheckKey
-from keck_gateway.bodies import CheckState
+from keck_gateway.bodies import CheckState, QueuePlace
 from keck_gateway.desk import Desk
-from keck_gateway.routes._answers import problems
+from keck_gateway.routes._answers import TheDesk, problems
 from keck_gateway.routes.checks import CheckId, Generation, Run, named
 
 __all__ = ["events", "follow"]
@@ -35,7 +35,7 @@ _KEEP_ALIVE_S = 15.0
     responses={
         200: ResponseSpec(
             str,
-            description="Server-sent events: `queued` (CheckState: at first, and when its place changes), "
+            description="Server-sent events: `queued` (QueuePlace: at first, and when its place changes), "
             "`progress` (CheckProgress), `verdict` (EvalDone), which is the last.",
             media_type="text/event-stream",
             generate_examples=False,
@@ -43,7 +43,9 @@ _KEEP_ALIVE_S = 15.0
         **problems(404, 429, 503),
     },
 )
-async def events(check_id: CheckId, desk: Desk, run: Run = "default", generation: Generation = 0) -> Stream:
+async def events(
+    check_id: CheckId, desk: TheDesk, run: Run = "default", generation: Generation = 0
+) -> Stream:
     """Where the check is and what happens to it, ended by its verdict, which may be there already."""
     key = named(run, check_id, generation)
     desk.waiters.require_room()
@@ -56,13 +58,15 @@ async def follow(desk: Desk, key: CheckKey) -> AsyncIterator[bytes]:
     try:
         with desk.waiters.place(key) as verdict, desk.feed.listen(key) as heard:
             verdict.add_done_callback(lambda _: heard.put_nowait(None))
+            before = desk.feed.last(key)
             # Only from here on is nothing missed, so the state is read again.
             state = await desk.find(key)
-            yield _told(state)
             if isinstance(state, EvalDone):
+                yield _event("verdict", state)
                 return
-            if state.progress is not None:
-                yield _told(state.progress)
+            yield b": following\n\n" if state.queue_position is None else _event("queued", _queued(state))
+            if before is not None:
+                yield _event("progress", before)
             async for chunk in _until_verdict(desk, key, state.queue_position, verdict=verdict, heard=heard):
                 yield chunk
     except KeckError as error:
@@ -86,18 +90,19 @@ async def _until_verdict(
             moved = await _moved(desk, key, position)
             if moved is not None:
                 position, said_at = moved.queue_position, time.monotonic()
-                yield _told(moved)
+            if moved is not None and position is not None:
+                yield _event("queued", _queued(moved))
             elif time.monotonic() - said_at >= _KEEP_ALIVE_S:
                 said_at = time.monotonic()
                 yield b": keep-alive\n\n"
             continue
         if progress is None:
-            yield _told(verdict.result())
+            yield _event("verdict", verdict.result())
             return
         said_at = time.monotonic()
         if progress.stage == "compiled":
             position = _UNKNOWN  # it is about to wait for an executor
-        yield _told(progress)
+        yield _event("progress", progress)
 
 
 async def _moved(desk: Desk, key: CheckKey, position: int | None) -> CheckState | None:
@@ -113,6 +118,18 @@ async def _moved(desk: Desk, key: CheckKey, position: int | None) -> CheckState 
     return state
 
 
-def _told(value: CheckState | CheckProgress | EvalDone) -> bytes:
-    name = {CheckState: "queued", CheckProgress: "progress", EvalDone: "verdict"}[type(value)]
+def _queued(state: CheckState) -> QueuePlace:
+    before = f"at most {state.queue_position} before it" if state.queue_position else "next"
+    return QueuePlace(
+        check_id=state.check_id,
+        run=state.run,
+        generation=state.generation,
+        stage="queued",
+        message=f"{'built, ' if state.state == 'built' else ''}waiting for a worker: {before}",
+        at=time.time(),
+        queue_position=state.queue_position,
+    )
+
+
+def _event(name: str, value: CheckProgress | EvalDone) -> bytes:
     return b"event: " + name.encode() + b"\ndata: " + to_json(value) + b"\n\n"

@@ -6,8 +6,7 @@ from litestar import Response, get
 from litestar.openapi.datastructures import ResponseSpec
 
 from keck.messages import Heartbeat
-from keck_gateway.desk import Desk
-from keck_gateway.routes._answers import json_response, problems
+from keck_gateway.routes._answers import TheDesk, json_response, problems
 
 __all__ = ["executors"]
 
@@ -22,6 +21,6 @@ __all__ = ["executors"]
         **problems(),
     },
 )
-async def executors(desk: Desk) -> Response[bytes]:
+async def executors(desk: TheDesk) -> Response[bytes]:
     """The last heartbeat of each live executor: device, load, state and facts."""
     return json_response(desk.fleet.executors())

@@ -9,8 +9,7 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from keck.messages import Heartbeat
 from keck_gateway.bodies import Health, Resources
-from keck_gateway.desk import Desk
-from keck_gateway.routes._answers import json_response
+from keck_gateway.routes._answers import TheDesk, json_response
 
 __all__ = ["health_of", "healthz"]
 
@@ -24,7 +23,7 @@ __all__ = ["health_of", "healthz"]
         200: ResponseSpec(Health, description="What lives and what is free.", generate_examples=False)
     },
 )
-async def healthz(desk: Desk) -> Response[bytes]:
+async def healthz(desk: TheDesk) -> Response[bytes]:
     """Whether the bus is connected, and the fleet's resources. Needs no token."""
     workers = desk.fleet.live()
     return json_response(health_of(workers, connected=desk.bus.nc.is_connected))

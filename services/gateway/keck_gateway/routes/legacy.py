@@ -14,10 +14,9 @@ from keck.errors import BadRequest
 from keck.kinds import KINDS, Kind
 from keck.messages import MAX_SOURCE_BYTES, CheckRequested, Options, new_request
 from keck_gateway.bodies import LegacyAnswer
-from keck_gateway.desk import Desk
 from keck_gateway.problems import MAX_BODY_BYTES, RETRY_LATER, problem_of, retry_after
 from keck_gateway.projection import Projected, failed, legacy_answer, missing_fields, of_problem
-from keck_gateway.routes._answers import GatewayRequest, json_response, unless_gone
+from keck_gateway.routes._answers import GatewayRequest, TheDesk, json_response, unless_gone
 
 __all__ = ["legacy_route", "legacy_routes"]
 
@@ -69,7 +68,7 @@ def legacy_route(kind: Kind) -> HTTPRouteHandler:
         tags=["original"],
         responses=_RESPONSES,
     )
-    async def judge(request: GatewayRequest, desk: Desk) -> Response[bytes]:
+    async def judge(request: GatewayRequest, desk: TheDesk) -> Response[bytes]:
         candidate, reference = await _fields(request, kind)
         if lacking := missing_fields(kind, candidate=candidate, reference=reference):
             return json_response(lacking)

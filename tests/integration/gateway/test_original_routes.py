@@ -1,0 +1,180 @@
+"""What callers of the original service see."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from keck.kinds import KINDS
+
+BOTH = {"cuda_code": "class ModelNew: ...\n", "torch_code": "class Model: ...\n"}
+
+
+def _as_files(form: dict[str, str]) -> dict[str, tuple[None, str]]:
+    """httpx sends multipart/form-data only for files; without a file name a part is a plain field."""
+    return {name: (None, text) for name, text in form.items()}
+
+
+@pytest.mark.parametrize("encoding", ["urlencoded", "multipart", "upload"])
+async def test_a_passed_candidate_has_times_and_profile_in_any_form_encoding(gateway, worker, encoding):
+    match encoding:
+        case "urlencoded":
+            response = await gateway.http.post("/compute_score", data=BOTH)
+        case "multipart":
+            response = await gateway.http.post("/compute_score", files=_as_files(BOTH))
+        case _:
+            files = {name: (f"{name}.py", text) for name, text in BOTH.items()}
+            response = await gateway.http.post("/compute_score", files=files)
+    assert response.status_code == 200
+    answer = response.json()
+    assert set(answer) == {"formated", "compiled", "passed", "msg"}
+    assert (answer["formated"], answer["compiled"], answer["passed"]) == (True, True, True)
+    assert answer["msg"] == {
+        "torch_profile": {"torch": "torch table", "cuda": "cuda table"},
+        "torch_time": pytest.approx(0.0092e-3),
+        "cuda_time": pytest.approx(0.0084e-3),
+        "speedup": 1.09,
+    }
+    [request] = worker.seen
+    assert (request.candidate, request.reference) == (BOTH["cuda_code"], BOTH["torch_code"])
+    assert (request.lane, request.options.tolerance, request.options.profile) == ("interactive", "keck", True)
+
+
+async def test_source_text_survives_the_form_byte_for_byte(gateway, worker):
+    source = "#!wrong_result\nx = 'a&b=c+d%20;é\u4f60\t\"' + '''\r\n'''\n"
+    for response in (
+        await gateway.http.post("/compute_score", data=BOTH | {"cuda_code": source}),
+        await gateway.http.post("/compute_score", files=_as_files(BOTH | {"cuda_code": source})),
+    ):
+        assert response.status_code == 200
+    assert [request.candidate for request in worker.seen] == [source, source]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status", "booleans", "start"),
+    [
+        ("format_error", 200, (False, False, False), "failed: format_error: this is format_error"),
+        ("compile_error", 200, (True, False, False), "failed: compile_error: this is compile_error"),
+        ("wrong_result", 200, (True, True, False), "failed: wrong_result: this is wrong_result"),
+        ("reference_error", 422, (True, True, False), "failed: reference: "),
+        ("cancelled", 409, (False, False, False), "failed: infrastructure: cancelled"),
+        ("infra_error", 503, (False, False, False), "failed: infrastructure: infra_error (worker_lost)"),
+        ("deadline_exceeded", 504, (False, False, False), "failed: infrastructure: deadline_exceeded"),
+    ],
+)
+async def test_each_verdict_has_its_status_and_its_booleans(gateway, verdict, status, booleans, start):
+    form = BOTH | {"cuda_code": f"#!{verdict}\n"}
+    response = await gateway.http.post("/compute_score", data=form)
+    answer = response.json()
+    assert response.status_code == status
+    assert (answer["formated"], answer["compiled"], answer["passed"]) == booleans
+    assert answer["msg"].startswith(start)
+    assert "head of the log" in answer["msg"]
+    assert answer["msg"].endswith("last line of the log")
+    assert len(answer["msg"]) < 4500
+    assert ("retry-after" in response.headers) == (status == 503)
+
+
+async def test_check_torch_takes_its_own_fields(gateway, worker):
+    form = {"gt_torch": "class Model: ...\n", "to_check_torch": "class ModelNew: ...\n"}
+    response = await gateway.http.post("/check_torch", data=form)
+    assert response.json()["passed"] is True
+    [request] = worker.seen
+    assert (request.kind, request.candidate, request.reference) == (
+        "torch",
+        form["to_check_torch"],
+        form["gt_torch"],
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+async def test_a_missing_field_is_no_error_but_says_which(gateway, worker, kind):
+    fields = {kind.candidate_field: "class ModelNew: ...", kind.reference_field: "class Model: ..."}
+    cases = [*({name: text} for name, text in fields.items()), {}, dict.fromkeys(fields, "  ")]
+    for form in cases:
+        response = await gateway.http.post(kind.route, data=form)
+        answer = response.json()
+        assert response.status_code == 200
+        assert (answer["formated"], answer["compiled"], answer["passed"]) == (False, False, False)
+        assert answer["msg"].startswith("failed: ")
+        for name in fields:
+            assert (f"`{name}`" in answer["msg"]) == (not form.get(name, "").strip())
+    assert worker.seen == []
+
+
+async def test_a_body_that_is_no_form_lacks_both_fields(gateway):
+    response = await gateway.http.post("/compute_score", json=BOTH)
+    assert response.status_code == 200
+    assert "`cuda_code`" in response.json()["msg"]
+
+
+async def test_a_source_that_is_too_large_is_its_authors_doing(gateway):
+    large = "#" * 400_000
+    response = await gateway.http.post("/compute_score", data=BOTH | {"cuda_code": large})
+    assert (response.status_code, response.json()["formated"]) == (200, False)
+    assert response.json()["msg"].startswith("failed: format_error")
+    response = await gateway.http.post("/compute_score", data=BOTH | {"torch_code": large})
+    assert response.status_code == 422
+    assert response.json()["msg"].startswith("failed: reference")
+
+
+async def test_errors_of_ours_keep_the_shape(start_gateway, worker):
+    gateway = await start_gateway()
+    await gateway.sees(lambda executors: len(executors) == 1)
+    too_large = await gateway.http.post("/compute_score", data=BOTH | {"cuda_code": "#" * 3_000_000})
+    malformed = await gateway.http.post(
+        "/compute_score",
+        content=b"no parts",
+        headers={"Content-Type": "multipart/form-data; boundary=there-is-none"},
+    )
+    for response, status in ((too_large, 413), (malformed, 400)):
+        assert response.status_code == status
+        assert response.headers["content-type"] == "application/json"
+        assert set(response.json()) == {"formated", "compiled", "passed", "msg"}
+        assert response.json()["msg"].startswith("failed: ")
+
+
+async def test_without_a_live_executor_the_answer_is_503(start_gateway):
+    gateway = await start_gateway()
+    response = await gateway.http.post("/compute_score", data=BOTH)
+    _is_unavailable(response)
+
+
+async def test_a_cuda_candidate_does_not_wait_for_a_cpu_executor(gateway, worker):
+    cuda = BOTH | {"cuda_code": "load_inline('x', cpp_sources=c, cuda_sources=k)"}
+    response = await gateway.http.post("/compute_score", data=cuda)
+    _is_unavailable(response)
+    assert "CUDA" in response.json()["msg"]
+    empty = BOTH | {"cuda_code": "load_inline('x', cpp_sources=c, cuda_sources=[])"}
+    assert (await gateway.http.post("/compute_score", data=empty)).json()["passed"] is True
+
+
+def _is_unavailable(response: httpx.Response) -> None:
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) > 0
+    assert response.json()["msg"].startswith("failed: infrastructure: no live ")
+    assert response.json()["passed"] is False
+
+
+async def test_a_check_past_its_deadline_is_a_504(start_gateway, worker):
+    gateway = await start_gateway(deadline_s=0.2)
+    await gateway.sees(lambda executors: len(executors) == 1)
+    response = await gateway.http.post("/compute_score", data=BOTH | {"cuda_code": "#!hold"})
+    assert response.status_code == 504
+    assert response.json()["msg"].startswith("failed: infrastructure: no verdict")
+
+
+async def test_healthz_has_the_originals_fields_and_counts_what_is_free(gateway, beat, make_heartbeat):
+    await beat(make_heartbeat("executor", target="sm90", busy=1))
+    await beat(make_heartbeat("executor", target="sm80"))
+    await beat(make_heartbeat("executor", target="sm75", state="quarantined"))
+    await beat(make_heartbeat("compiler", worker="compiler-two", busy=1, cpus=4, slots=2))
+    await gateway.sees(lambda executors: len(executors) == 4)
+    response = await gateway.http.get("/healthz")
+    assert response.status_code == 200
+    assert response.json() == {
+        "nats_connected": True,
+        "ray_initialized": True,
+        "cluster_resources": {"CPU": 12, "GPU": 2},
+        "available_resources": {"CPU": 10, "GPU": 1},
+    }
