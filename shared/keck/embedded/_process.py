@@ -15,7 +15,9 @@ from keck import _child
 
 __all__ = ["ChildProcess"]
 
-_TAIL_BYTES: Final = 16_384
+_TAIL_BYTES: Final = 65_536
+_TAIL_LINE_CHARS: Final = 600
+"""A traceback as JSON is one line of many kilobytes; the log itself has all of it."""
 
 
 class ChildProcess:
@@ -40,7 +42,7 @@ class ChildProcess:
         self.command = command
         self.log = log
         self.starts = 0
-        self._environ = dict(environ)
+        self.environ = dict(environ)
         self._on_orphaned = on_orphaned
         self._process: asyncio.subprocess.Process | None = None
 
@@ -66,7 +68,7 @@ class ChildProcess:
             self._process = await asyncio.create_subprocess_exec(
                 *wrapper,
                 *self.command,
-                env=self._environ,
+                env=self.environ,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -99,4 +101,4 @@ class ChildProcess:
                 text = log.read().decode(errors="replace")
         except OSError:
             return ""
-        return "\n".join(text.splitlines()[-lines:])
+        return "\n".join(line[:_TAIL_LINE_CHARS] for line in text.splitlines()[-lines:])

@@ -195,6 +195,8 @@ class Embedded:
                 await self._look(deadline, waiting_for=f"{service.name} to report")
         gateway = self._services[0]
         self.http_url = url_of(gateway, self.fleet)
+        # A port that was chosen for it stays, so that whoever was told the URL finds the next gateway there.
+        gateway.environ["KECK_HTTP_PORT"] = self.http_url.rpartition(":")[2]
         while not await gateway_answers(self.http_url):
             await self._look(deadline, waiting_for=f"the gateway to answer at {self.http_url}")
 
