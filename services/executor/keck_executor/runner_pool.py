@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from keck.errors import Retry
 from keck.logs import logger
 from keck.settings import Settings
 from keck_executor.placement import Placement
-from keck_executor.socketpair import pair
+from keck_executor.socketpair import pair, receive
 from keck_sandbox import Policy, Process, spawn
 
 __all__ = ["PooledRunner", "RunnerPool"]
+
+_TRIES = 3
+_WARM_UP_S = 120.0
 
 
 @dataclass(slots=True)
@@ -57,14 +61,25 @@ class RunnerPool:
         return {spare.process.pid for spare in self._spares}
 
     async def take(self, role: Literal["candidate", "reference"]) -> PooledRunner:
-        """A living runner that has seen no user code."""
-        while self._spares:
-            spare = self._spares.pop(0)
-            if spare.process.running:
-                return spare
-            logger().warning("spare_died", output=spare.process.output()[-1000:], role=role)
-            await spare.end()
-        return await self._start()
+        """A warm runner that has seen no user code.
+
+        Raises:
+            Retry: runners do not come up; what they printed is logged.
+        """
+        for _ in range(_TRIES):
+            runner = self._spares.pop(0) if self._spares else await self._start()
+            if await self._is_warm(runner):
+                return runner
+            logger().warning("runner_did_not_start", output=runner.process.output()[-1000:], role=role)
+            await runner.end()
+        raise Retry("no runner process comes up on this executor", delay_s=5.0, failure_kind="runner_lost")
+
+    async def _is_warm(self, runner: PooledRunner) -> bool:
+        """Wait for the first word of a runner, which has no user code in it yet and so is believed."""
+        try:
+            return bool(await receive(runner.sock, timeout_s=_WARM_UP_S))
+        except TimeoutError:
+            return False
 
     async def refill(self) -> None:
         """Start as many spares as the settings ask for; they warm up by themselves."""
@@ -79,6 +94,7 @@ class RunnerPool:
     async def _start(self) -> PooledRunner:
         directory = Path(tempfile.mkdtemp(prefix="runner-", dir=self._directory))
         ours, theirs = pair()
+        ours.setblocking(False)
         policy = Policy(
             name="runner",
             directory=directory,

@@ -24,4 +24,4 @@ def open_device(kind: str) -> Device:
 
 def versions() -> dict[str, str | float | None]:
     """Facts common to both devices."""
-    return {"torch": torch.__version__, "cuda": torch.version.cuda, "python": platform.python_version()}
+    return {"torch": str(torch.__version__), "cuda": torch.version.cuda, "python": platform.python_version()}

@@ -73,7 +73,7 @@ def _compare_flat(actual: torch.Tensor, expected: torch.Tensor, tolerance: Toler
     # Written as "not within": a NaN in the candidate's output is never within anything.
     right_enough = torch.where(finite, error <= tolerance.atol + tolerance.rtol * size, same_specials)
     shown = torch.where(finite & torch.isfinite(error), error, 0.0)
-    relative = shown / size.clamp_min(torch.finfo(expected.dtype).tiny)
-    relative = torch.where(shown > tolerance.atol, relative, 0.0)
+    # Against a reference near zero a relative error says nothing: not below the absolute tolerance.
+    relative = shown / size.clamp_min(max(tolerance.atol, torch.finfo(expected.dtype).tiny))
     facts = torch.stack([shown.max(), relative.max(), (~right_enough).sum().double()]).tolist()
     return Difference(facts[0], facts[1], int(facts[2]), actual.numel())
