@@ -84,5 +84,9 @@ def _decoded(data: bytes, *, is_json: bool) -> CheckBody:
         if is_json:
             return msgspec.json.decode(data, type=CheckBody)
         return msgspec.msgpack.decode(data, type=CheckBody)
-    except (msgspec.DecodeError, RecursionError) as error:  # a ValidationError is one as well
+    except (
+        msgspec.DecodeError,
+        UnicodeDecodeError,
+        RecursionError,
+    ) as error:  # a ValidationError is one as well
         raise BadRequest(f"body: {error}; send what POST /v1/checks takes, as JSON or msgpack") from error

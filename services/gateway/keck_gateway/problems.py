@@ -71,8 +71,11 @@ def problem_of(error: Exception, *, where: str = "") -> Problem:
             return _of_keck_error(error)
         case HTTPException():
             return _of_http_error(error, where)
+        # Litestar passes on what its JSON decoder raises beside its own errors.
         case RecursionError():
             return _problem(HTTPStatus.BAD_REQUEST, "bad-request", detail="the body is nested too deeply")
+        case UnicodeDecodeError():
+            return _problem(HTTPStatus.BAD_REQUEST, "bad-request", detail=f"the body is not UTF-8: {error}")
         case _:
             # This is the loop boundary of a request: whatever is unforeseen is logged here, once.
             logger().error("request_failed", where=where, exc_info=error)

@@ -17,7 +17,8 @@ from keck import subjects
 from keck.bus import Bus
 from keck.consumer import Consumer
 from keck.fleet import Beat
-from keck.messages import CheckProgress, CheckRequested, EvalDone, Heartbeat, Profile, verdict_of
+from keck.hashing import sha256_hex
+from keck.messages import CheckProgress, CheckRequested, EvalDone, Hashes, Heartbeat, Profile, verdict_of
 from keck.settings import Settings
 from keck.testing import NatsServer, sample_eval_done
 from keck.verdict import Verdict
@@ -45,9 +46,8 @@ class Worker:
             on_exhausted=self._give_up,
         )
 
-    @property
-    def run(self) -> Callable[[], Awaitable[None]]:
-        return self._consumer.run
+    async def run(self) -> None:
+        await self._consumer.run()
 
     def release(self) -> None:
         self.released.set()
@@ -76,7 +76,10 @@ class Worker:
 def verdict_for(request: CheckRequested, said: str) -> EvalDone:
     if said in ("", "hold"):
         profile = Profile(torch="torch table", cuda="cuda table") if request.options.profile else None
-        return sample_eval_done(request, profile=profile, options=request.options)
+        hashes = Hashes(
+            candidate=sha256_hex(request.candidate), reference=sha256_hex(request.reference), artifact=""
+        )
+        return sample_eval_done(request, profile=profile, hashes=hashes)
     verdict = Verdict(said)
     return verdict_of(
         request,
@@ -124,11 +127,16 @@ class Gateway:
         async with await Bus.connect(nats_url, name="gateway") as bus:
             await serve(bus, self.stop, settings=self.settings, bound=self._bound)
 
-    async def sees(self, predicate: Callable[[list[dict[str, Any]]], bool]) -> None:
-        """Wait until this gateway's view of the executors satisfies the predicate."""
-        async with asyncio.timeout(5):
-            while not predicate((await self.http.get("/v1/executors")).json()):
-                await asyncio.sleep(0.02)  # noqa: ASYNC110 - another process's view, not an event of ours
+    async def until(self, path: str, predicate: Callable[[Any], bool]) -> Any:
+        """What the path answers, once that satisfies the predicate."""
+        async with asyncio.timeout(10):
+            while not predicate(answer := (await self.http.get(path)).json()):  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.02)
+        return answer
+
+    async def sees(self, executors: int) -> None:
+        """Wait until this gateway knows that many executors."""
+        await self.until("/v1/executors", lambda known: len(known) == executors)
 
     async def post(self, path: str = "/v1/checks", **body: Any) -> httpx.Response:
         """A check as JSON; both sources are filled in."""
@@ -196,20 +204,34 @@ async def beat(bus: Bus) -> AsyncIterator[Callable[[Heartbeat], Awaitable[None]]
 
 
 @pytest.fixture
-async def worker(bus: Bus, beat: Callable[[Heartbeat], Awaitable[None]]) -> AsyncIterator[Worker]:
-    """A worker on the bus, with the heartbeats of a compiler and of a CPU executor."""
-    one = Worker(bus)
-    task = asyncio.create_task(one.run())
-    await beat(heartbeat("compiler"))
-    await beat(heartbeat("executor", target="cpu"))
-    yield one
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+async def make_worker(
+    bus: Bus, beat: Callable[[Heartbeat], Awaitable[None]]
+) -> AsyncIterator[Callable[[], Awaitable[Worker]]]:
+    """Puts a worker on the bus, with the heartbeats of a compiler and of a CPU executor."""
+    tasks: list[asyncio.Task[None]] = []
+
+    async def make() -> Worker:
+        one = Worker(bus)
+        tasks.append(asyncio.create_task(one.run()))
+        await beat(heartbeat("compiler"))
+        await beat(heartbeat("executor", target="cpu"))
+        return one
+
+    yield make
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.fixture
+async def worker(make_worker: Callable[[], Awaitable[Worker]]) -> Worker:
+    """A worker that is there from the start."""
+    return await make_worker()
 
 
 @pytest.fixture
 async def gateway(start_gateway: StartGateway, worker: Worker) -> Gateway:
     """A gateway that knows of one CPU executor."""
     started = await start_gateway()
-    await started.sees(lambda executors: len(executors) == 1)
+    await started.sees(executors=1)
     return started

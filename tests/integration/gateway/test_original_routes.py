@@ -120,7 +120,7 @@ async def test_a_source_that_is_too_large_is_its_authors_doing(gateway):
 
 async def test_errors_of_ours_keep_the_shape(start_gateway, worker):
     gateway = await start_gateway()
-    await gateway.sees(lambda executors: len(executors) == 1)
+    await gateway.sees(executors=1)
     too_large = await gateway.http.post("/compute_score", data=BOTH | {"cuda_code": "#" * 3_000_000})
     malformed = await gateway.http.post(
         "/compute_score",
@@ -158,7 +158,7 @@ def _is_unavailable(response: httpx.Response) -> None:
 
 async def test_a_check_past_its_deadline_is_a_504(start_gateway, worker):
     gateway = await start_gateway(deadline_s=0.2)
-    await gateway.sees(lambda executors: len(executors) == 1)
+    await gateway.sees(executors=1)
     response = await gateway.http.post("/compute_score", data=BOTH | {"cuda_code": "#!hold"})
     assert response.status_code == 504
     assert response.json()["msg"].startswith("failed: infrastructure: no verdict")
@@ -169,7 +169,7 @@ async def test_healthz_has_the_originals_fields_and_counts_what_is_free(gateway,
     await beat(make_heartbeat("executor", target="sm80"))
     await beat(make_heartbeat("executor", target="sm75", state="quarantined"))
     await beat(make_heartbeat("compiler", worker="compiler-two", busy=1, cpus=4, slots=2))
-    await gateway.sees(lambda executors: len(executors) == 4)
+    await gateway.sees(executors=4)
     response = await gateway.http.get("/healthz")
     assert response.status_code == 200
     assert response.json() == {
