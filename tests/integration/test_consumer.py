@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -133,13 +132,15 @@ async def test_a_job_whose_worker_is_killed_is_delivered_again(nats_server: Nats
     async with await Bus.connect(nats_server.url, name="test") as bus:
         await provision(bus, storage="embedded", ack_wait_s=1.0)
         await _submit(bus, "a")
-        doomed = subprocess.Popen([sys.executable, "-c", _DOOMED, nats_server.url], stdout=subprocess.PIPE)
+        doomed = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _DOOMED, nats_server.url, stdout=asyncio.subprocess.PIPE
+        )
         try:
             assert doomed.stdout is not None
-            assert await asyncio.to_thread(doomed.stdout.readline) == b"started\n"
+            assert await doomed.stdout.readline() == b"started\n"
         finally:
             doomed.kill()
-            await asyncio.to_thread(doomed.communicate)
+            await doomed.communicate()
         worker = _Worker(bus)
         async with worker.running():
             await async_wait_until(lambda: worker.started, 10)
