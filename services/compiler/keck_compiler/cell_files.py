@@ -31,10 +31,10 @@ def read_cell_file(directory: Path, name: str, *, limit_bytes: int, below: str =
             os.close(parent)
     except OSError as error:
         raise CellFileError(f"{name}: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise CellFileError(f"{name}: not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise CellFileError(f"{name}: not a regular file")
         data = file.read(limit_bytes + 1)
     if len(data) > limit_bytes:
         raise CellFileError(f"{name}: larger than {limit_bytes} bytes")

@@ -25,7 +25,8 @@ _PTXAS = re.compile(
     r"^(?:ptxas|nvlink) (?:(?P<file>[^,\s]+), line (?P<line>\d+); )?(?P<severity>fatal|error|warning)\s*: (?P<text>.*)$"
 )
 _UNDEFINED = re.compile(
-    r"^(?:.*?: )?(?P<where>[^\s:]+?)(?::\([^)]*\))?: (?P<text>(?:undefined reference to|multiple definition of) .*)$"
+    r"^(?:\S*ld(?:\.\w+)?: )?(?:[^\s:]+:)*?(?P<where>[^\s:()]+)(?::\([^)]*\))?: "
+    r"(?P<text>(?:undefined reference to|multiple definition of) .*)$"
 )
 _LINKER = re.compile(
     r"^(?:\S*/)?(?:ld|ld\.\w+|collect2|g\+\+|c\+\+|nvcc)(?: fatal +)?: (?:(?:fatal )?error: )?(?P<text>.*)$"

@@ -17,6 +17,9 @@ from keck_compiler.cuda_wheels import assemble_cuda_home
 
 __all__ = ["Toolchain", "find_toolchain"]
 
+_HEADERS_OF_TORCH = ("cublas_v2.h", "cublasLt.h", "cusparse.h", "cusolverDn.h")
+"""What ATen/cuda/CUDAContext.h includes; toolkits installed in parts lack them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Toolchain:
@@ -43,8 +46,8 @@ class Toolchain:
 def find_toolchain(directory: Path, *, environ: Mapping[str, str] | None = None) -> Toolchain:
     """Look for the compilers; a CUDA home made of wheels is assembled in `directory`.
 
-    An installed toolkit is taken before the wheels, if it is of torch's CUDA version: mixing versions is
-    what torch warns of, and a machine may have several.
+    An installed toolkit is taken before the wheels, if it is whole and of torch's CUDA version: a machine may
+    have several, and torch warns of a mix.
     """
     env = os.environ if environ is None else environ
     torch_version, cuda_version = _torch_versions()
@@ -62,16 +65,16 @@ def find_toolchain(directory: Path, *, environ: Mapping[str, str] | None = None)
 
 
 def _find_cuda(wanted: str, installed: Iterable[Path], directory: Path) -> tuple[Path | None, str]:
-    for home in installed:
-        version = _nvcc_version(home)
-        if version.startswith(wanted + "."):
+    """Home and nvcc version: a complete toolkit, else the wheels, else whatever has a working nvcc."""
+    homes = {home: version for home in installed if (version := _nvcc_version(home))}
+    fitting = {home: version for home, version in homes.items() if version.startswith(wanted + ".")}
+    for home, version in fitting.items():
+        if all((home / "include" / name).is_file() for name in _HEADERS_OF_TORCH):
             return home, version
-    site = Path(sysconfig.get_path("purelib"))
-    assembled = assemble_cuda_home(site / "nvidia", directory / "cuda")
-    if assembled is None:
-        return None, ""
-    version = _nvcc_version(assembled)
-    return (assembled, version) if version else (None, "")
+    assembled = assemble_cuda_home(Path(sysconfig.get_path("purelib")) / "nvidia", directory / "cuda")
+    if assembled is not None and (version := _nvcc_version(assembled)):
+        return assembled, version
+    return next(iter((fitting or homes).items()), (None, ""))
 
 
 def _installed_homes(env: Mapping[str, str]) -> list[Path]:
