@@ -15,7 +15,7 @@ from keck_gateway.problems import Conflict
 __all__ = ["Admission", "device_wanted"]
 
 _CUDA_IN_SOURCE = re.compile(
-    r"""\bcuda_sources\s*=\s*(?!\[\s*\]|\(\s*\)|None\b|""(?!")|''(?!'))|^\s*(?:import|from)\s+triton\b""",
+    r"""\bcuda_sources\s*=(?!\s*(?:\[\s*\]|\(\s*\)|None\b|""(?!")|''(?!')))|^\s*(?:import|from)\s+triton\b""",
     re.MULTILINE,
 )
 """CUDA sources that are not plainly empty, or Triton: such a candidate is nothing for the CPU device."""
