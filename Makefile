@@ -1,0 +1,70 @@
+# Everything a developer or CI does, by name. Needs Python 3.11+ (with venv and headers), g++ and make; the rest
+# is installed into .venv on first use. PYTHON=… picks another interpreter.
+
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; exit; }; \
+	done; echo python3)
+CXX ?= g++
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# Large wheels on a slow line: uv's own 30 s are for one read of the socket.
+export UV_HTTP_TIMEOUT ?= 300
+
+.DEFAULT_GOAL := help
+.PHONY: help setup preflight fmt check test test-gpu bench docs run demo
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+setup: $(INSTALLED) ## make .venv and install everything into it
+
+fmt: $(INSTALLED) ## format, and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+check: $(INSTALLED) ## lint, formatting, types, architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(INSTALLED) ## all tests; those that need a GPU are skipped where there is none
+	$(BIN)/python -m pytest
+
+test-gpu: $(INSTALLED) ## only the tests that need a GPU
+	$(BIN)/python -m pytest -m gpu
+
+bench: $(INSTALLED) ## benchmarks of the machinery
+	$(BIN)/python -m pytest tests/benchmarks -o python_files='bench_*.py' --timeout 0 -p no:randomly -s
+
+docs: $(INSTALLED) ## write the generated pages again
+	$(BIN)/python tests/test_docs.py
+
+run: $(INSTALLED) ## the whole system on this machine
+	$(BIN)/keck up
+
+demo: $(INSTALLED) ## one check, end to end, on the CPU
+	env -u KECK_URL -u KECK_NATS_URL $(BIN)/keck check \
+		examples/cpp_relu/candidate.py examples/cpp_relu/reference.py --device cpu
+
+$(INSTALLED): pyproject.toml constraints.txt | preflight
+	@echo "Installing into $(VENV): about 3 GB to download and 5 GB on disk, most of it torch and CUDA libraries."
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e '.[embedded]' --group dev
+	@touch $@
+
+# Order-only and phony: looked at only when there is something to install.
+preflight:
+	@test -e $(INSTALLED) || { \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "keck: Python 3.11 or newer is needed; '$(PYTHON)' is none. Try: make PYTHON=python3.12 …" >&2; exit 1; }; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "keck: $(PYTHON) has no venv module. On Debian: apt-get install python3-venv" >&2; exit 1; }; \
+	$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))' || \
+		{ echo "keck: $(PYTHON) has no headers (Python.h). On Debian: apt-get install python3-dev" >&2; exit 1; }; \
+	command -v $(CXX) >/dev/null || \
+		{ echo "keck: no C++ compiler ($(CXX)). On Debian: apt-get install g++" >&2; exit 1; }; \
+	}
