@@ -1,13 +1,17 @@
 # Everything a developer or CI does, by name. Needs Python 3.11+ (with venv and headers), g++ and make; the rest
 # is installed into .venv on first use. PYTHON=… picks another interpreter.
 
-PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
-	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; exit; }; \
-	done; echo python3)
 CXX ?= g++
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+
+ifndef PYTHON
+PYTHON := $(if $(wildcard $(BIN)/python),$(BIN)/python,$(shell \
+	for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; exit; }; \
+	done; echo python3))
+endif
 
 # Large wheels on a slow line: uv's own 30 s are for one read of the socket.
 export UV_HTTP_TIMEOUT ?= 300
