@@ -72,15 +72,12 @@ class Lookup:
         )
 
     async def fingerprint(self, run: str, check_id: str) -> Fingerprint | None:
-        """What is known by this id, in whatever generation and stage; None if nothing is."""
+        """What is known by this id, in whatever generation; None if nothing is."""
         request = _subjects_of(CheckRequested, run, check_id)
         for stream in (subjects.CHECKS, subjects.HISTORY):
             if found := await self._bus.last_by_subject(stream, request):
                 return fingerprint_of(decode(found[1], CheckRequested))
-        build = _subjects_of(CompileDone, run, check_id)
-        for stream in (subjects.BUILDS, subjects.HISTORY):
-            if found := await self._bus.last_by_subject(stream, build):
-                return fingerprint_of(decode(found[1], CompileDone))
+        # Verdicts are kept longer than requests.
         event = await self.verdict(CheckKey(run, check_id, 0))
         return fingerprint_of(event) if event else None
 
@@ -116,13 +113,11 @@ class Lookup:
         return (sequence, event) if event.generation == key.generation else None
 
 
-def fingerprint_of(event: CheckRequested | CompileDone | EvalDone) -> Fingerprint:
-    """The fingerprint of a check, from any of its events."""
+def fingerprint_of(event: CheckRequested | EvalDone) -> Fingerprint:
+    """The fingerprint of a check, from its request or its verdict."""
     match event:
         case CheckRequested():
             candidate, reference = sha256_hex(event.candidate), sha256_hex(event.reference)
-        case CompileDone():
-            candidate, reference = event.candidate.sha256, event.reference.sha256
         case EvalDone():
             candidate, reference = event.hashes.candidate, event.hashes.reference
     return Fingerprint(event.kind, candidate, reference, event.options)

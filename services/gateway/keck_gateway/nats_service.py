@@ -48,6 +48,9 @@ class NatsService:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _received(self, message: Msg) -> None:
+        if not message.reply:
+            logger().warning("request_without_reply_subject", subject=message.subject)
+            return
         # The subscription hands over one message at a time, so each gets a task. What bounds them is the
         # number of callers that may wait: above it the task ends at once with a 429.
         task = asyncio.create_task(self._answer(message))
@@ -61,8 +64,6 @@ class NatsService:
             reply = await self._judge(message.data, is_json=is_json)
         except Exception as error:  # noqa: BLE001 - the boundary of a request; problem_of logs the unforeseen
             reply = ErrorReply(error=problem_of(error, where=subjects.CHECK_SERVICE))
-        if not message.reply:
-            return
         data = msgspec.json.encode(reply) if is_json else msgspec.msgpack.encode(reply)
         try:
             # Not `message.respond`: it would send the request's headers back.

@@ -27,6 +27,7 @@ SHUTTING_DOWN = "the gateway is shutting down; ask again, the check itself goes 
 
 _LOOK_EVERY_S = 0.25
 _SWEEP_EVERY_S = 30.0
+_LAST_LOOK_S = 5.0
 _READS_AT_ONCE = 64
 
 
@@ -94,14 +95,20 @@ class Waiters:
     async def wait(
         self, key: CheckKey, future: asyncio.Future[EvalDone], *, timeout_s: float
     ) -> EvalDone | None:
-        """The verdict as soon as it is stored; None if it is not in time."""
-        with suppress(Unavailable):  # the sweep after the reconnection reads it
-            await self._read(key)
+        """The verdict as soon as it is stored; None if it is not in time.
+
+        Raises:
+            Unavailable: the time is over and the bus does not say whether there is one.
+        """
+        # Beside the wait and not before it: while the bus is away a read takes longer than many would wait.
+        reading = asyncio.create_task(self._read_if_possible(key))
         try:
             async with asyncio.timeout(timeout_s):
                 return await future
         except TimeoutError:
-            return await self.stored(key)
+            return await self._last_look(key)
+        finally:
+            reading.cancel()
 
     async def stored(self, key: CheckKey) -> EvalDone | None:
         """The verdict in the stream, if there is one.
@@ -127,6 +134,17 @@ class Waiters:
     async def _heard(self, message: Msg) -> None:
         with suppress(ValueError):  # not a verdict's subject
             self._resolve(subjects.check_key(message.subject), message.data)
+
+    async def _last_look(self, key: CheckKey) -> EvalDone | None:
+        try:
+            async with asyncio.timeout(_LAST_LOOK_S):
+                return await self.stored(key)
+        except TimeoutError:
+            raise Unavailable("the bus does not answer; ask again for this check") from None
+
+    async def _read_if_possible(self, key: CheckKey) -> None:
+        with suppress(Unavailable):  # the sweep after the reconnection reads it
+            await self._read(key)
 
     async def _read(self, key: CheckKey) -> None:
         async with self._reads:

@@ -117,7 +117,7 @@ class Gateway:
         self.stop = asyncio.Event()
         self.http = httpx.AsyncClient(
             base_url=self.url,
-            timeout=20,
+            timeout=60,
             limits=httpx.Limits(max_connections=None),
             headers={"Authorization": f"Bearer {settings.token}"} if settings.token else {},
         )

@@ -6,6 +6,7 @@ import asyncio
 
 import httpx
 import msgspec
+import pytest
 
 from keck import subjects
 from keck.hashing import sha256_hex
@@ -187,12 +188,13 @@ async def test_a_caller_that_leaves_gives_up_its_place(start_gateway, worker):
         await _has_room(gateway)
 
 
+@pytest.mark.timeout(120)
 async def test_three_hundred_callers_wait_at_once_and_all_are_answered(gateway, worker):
     async def ask(number: int) -> httpx.Response:
-        return await gateway.post("/v1/checks?wait=40", candidate="#!hold", check_id=f"check-{number}")
+        return await gateway.post("/v1/checks?wait=50", candidate="#!hold", check_id=f"check-{number}")
 
     asking = [asyncio.create_task(ask(number)) for number in range(300)]
-    await async_wait_until(lambda: len(worker.seen) == 300, timeout_s=30)
+    await async_wait_until(lambda: len(worker.seen) == 300, timeout_s=45)
     worker.release()
     answers = await asyncio.gather(*asking)
     assert {answer.status_code for answer in answers} == {200}

@@ -79,10 +79,10 @@ async def test_any_body_gets_an_answer_in_shape(start_gateway):
 
 
 def _drawn(strategy: st.SearchStrategy[_T]) -> list[_T]:
-    """Some hundred examples."""
+    """Some dozens of examples."""
     drawn: list[_T] = []
 
-    @settings(max_examples=150, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, database=None, deadline=None, suppress_health_check=list(HealthCheck))
     @given(strategy)
     def draw(example: _T) -> None:
         drawn.append(example)

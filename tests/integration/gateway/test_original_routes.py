@@ -50,29 +50,29 @@ async def test_source_text_survives_the_form_byte_for_byte(gateway, worker):
     assert [request.candidate for request in worker.seen] == [source, source]
 
 
-@pytest.mark.parametrize(
-    ("verdict", "status", "booleans", "start"),
-    [
-        ("format_error", 200, (False, False, False), "failed: format_error: this is format_error"),
-        ("compile_error", 200, (True, False, False), "failed: compile_error: this is compile_error"),
-        ("wrong_result", 200, (True, True, False), "failed: wrong_result: this is wrong_result"),
-        ("reference_error", 422, (True, True, False), "failed: reference: "),
-        ("cancelled", 409, (False, False, False), "failed: infrastructure: cancelled"),
-        ("infra_error", 503, (False, False, False), "failed: infrastructure: infra_error (worker_lost)"),
-        ("deadline_exceeded", 504, (False, False, False), "failed: infrastructure: deadline_exceeded"),
-    ],
-)
-async def test_each_verdict_has_its_status_and_its_booleans(gateway, verdict, status, booleans, start):
-    form = BOTH | {"cuda_code": f"#!{verdict}\n"}
-    response = await gateway.http.post("/compute_score", data=form)
-    answer = response.json()
-    assert response.status_code == status
-    assert (answer["formated"], answer["compiled"], answer["passed"]) == booleans
-    assert answer["msg"].startswith(start)
-    assert "head of the log" in answer["msg"]
-    assert answer["msg"].endswith("last line of the log")
-    assert len(answer["msg"]) < 4500
-    assert ("retry-after" in response.headers) == (status == 503)
+VERDICTS = [
+    ("format_error", 200, (False, False, False), "failed: format_error: this is format_error"),
+    ("compile_error", 200, (True, False, False), "failed: compile_error: this is compile_error"),
+    ("wrong_result", 200, (True, True, False), "failed: wrong_result: this is wrong_result"),
+    ("reference_error", 422, (True, True, False), "failed: reference: "),
+    ("cancelled", 409, (False, False, False), "failed: infrastructure: cancelled"),
+    ("infra_error", 503, (False, False, False), "failed: infrastructure: infra_error (worker_lost)"),
+    ("deadline_exceeded", 504, (False, False, False), "failed: infrastructure: deadline_exceeded"),
+]
+
+
+async def test_each_verdict_has_its_status_and_its_booleans(gateway):
+    for verdict, status, booleans, start in VERDICTS:
+        form = BOTH | {"cuda_code": f"#!{verdict}\n"}
+        response = await gateway.http.post("/compute_score", data=form)
+        answer = response.json()
+        assert response.status_code == status, verdict
+        assert (answer["formated"], answer["compiled"], answer["passed"]) == booleans, verdict
+        assert answer["msg"].startswith(start)
+        assert "head of the log" in answer["msg"]
+        assert answer["msg"].endswith("last line of the log")
+        assert len(answer["msg"]) < 4500
+        assert ("retry-after" in response.headers) == (status == 503)
 
 
 async def test_check_torch_takes_its_own_fields(gateway, worker):

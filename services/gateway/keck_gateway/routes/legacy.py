@@ -16,7 +16,7 @@ from keck.messages import MAX_SOURCE_BYTES, CheckRequested, Options, new_request
 from keck_gateway.bodies import LegacyAnswer
 from keck_gateway.problems import MAX_BODY_BYTES, RETRY_LATER, problem_of, retry_after
 from keck_gateway.projection import Projected, failed, legacy_answer, missing_fields, of_problem
-from keck_gateway.routes._answers import GatewayRequest, TheDesk, json_response, unless_gone
+from keck_gateway.routes._answers import GatewayRequest, TheDesk, json_response, problems, unless_gone
 
 __all__ = ["legacy_route", "legacy_routes"]
 
@@ -36,7 +36,7 @@ _STATUSES = {
     HTTPStatus.SERVICE_UNAVAILABLE: "Our failure, or no live executor; see Retry-After.",
     HTTPStatus.GATEWAY_TIMEOUT: "No verdict before the deadline.",
 }
-_RESPONSES = {
+_RESPONSES = {status: spec for status, spec in problems().items() if status in (401, 403)} | {
     int(status): ResponseSpec(LegacyAnswer, description=text, generate_examples=False)
     for status, text in _STATUSES.items()
 }
