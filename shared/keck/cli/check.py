@@ -15,6 +15,7 @@ from keck.cli._stages import Stages
 from keck.cli._talk import print_data, print_json, settings_and_logs
 from keck.client import CheckArguments, Client, options_from
 from keck.errors import BadRequest, Unavailable
+from keck.kinds import kind_named
 from keck.messages import CheckProgress, EvalDone
 from keck.settings import Settings
 
@@ -24,9 +25,14 @@ _STDIN = "-"
 
 
 def check(
-    candidate: Annotated[str, typer.Argument(help="Python file that defines ModelNew; - reads stdin.")],
+    candidate: Annotated[
+        str, typer.Argument(metavar="CANDIDATE", help="Python file that defines ModelNew; - reads stdin.")
+    ],
     reference: Annotated[
-        str, typer.Argument(help="Python file that defines Model, get_inputs and get_init_inputs.")
+        str,
+        typer.Argument(
+            metavar="REFERENCE", help="Python file that defines Model, get_inputs and get_init_inputs."
+        ),
     ],
     *,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run it.")] = "auto",
@@ -57,6 +63,7 @@ def check(
     settings = settings_and_logs()
     if candidate == reference == _STDIN:
         raise BadRequest("only one of candidate and reference can be read from stdin")
+    kind_named(kind)
     options = options_from(
         {
             "device": device,

@@ -144,6 +144,6 @@ def _require_free(option: str, host: str, port: int) -> None:
             pass
     except OSError as error:
         raise BadRequest(
-            f"{option} {port}: {error.strerror} on {host}; name another port "
+            f"{option} {port}: {os.strerror(error.errno or 0)} on {host}; name another port "
             f"({'-1' if option == '--nats-port' else '0'}: any free one)"
         ) from None
