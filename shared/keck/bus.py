@@ -39,7 +39,7 @@ _CONNECT_TIMEOUT_S = 5.0
 _ACK_TIMEOUT_S = 3.0
 _PUBLISH_PAUSES_S = (0.05, 0.2, 0.5, 1.0, 2.0)
 """Between attempts at one publish; an acknowledgement that never comes adds its own timeout."""
-_CLOSE_TIMEOUT_S = 2
+_FLUSH_TIMEOUT_S = 2
 _STREAM_FULL = 10077
 _MESSAGE_TOO_LARGE = 10054
 _WRONG_LAST_SEQUENCE = (10071, 10164)
@@ -240,18 +240,27 @@ class Bus:
                 logger().exception("subscriber_failed", subject=message.subject)
 
         subscription = await self.nc.subscribe(subject, queue=queue, cb=guarded)
-        await self.nc.flush(_CLOSE_TIMEOUT_S)
+        await self.barrier()
         return subscription
+
+    async def barrier(self) -> None:
+        """Return once the server has processed everything sent so far, or cannot be asked.
+
+        One ``flush()`` of nats-py is not enough: its PING overtakes what is still buffered. By the time of the
+        first PONG the buffer has been written, so that the second PING comes after it.
+        """
+        try:
+            await self.nc.flush(_FLUSH_TIMEOUT_S)
+            await self.nc.flush(_FLUSH_TIMEOUT_S)
+        except (TimeoutError, nats.errors.Error) as error:
+            logger().warning("bus_flush_failed", error=_what(error))
 
     async def close(self) -> None:
         """Flush what is buffered, then close; safe to call twice."""
         if self.nc.is_closed:
             return
         if self.nc.is_connected:
-            try:
-                await self.nc.flush(_CLOSE_TIMEOUT_S)
-            except (TimeoutError, nats.errors.Error) as error:
-                logger().warning("bus_flush_failed", error=_what(error))
+            await self.barrier()
         await self.nc.close()
 
 

@@ -123,7 +123,7 @@ class Consumer(Generic[_E]):
                 if task.cancelled():
                     await hand_back(self._bus, message)
             if self._bus.nc.is_connected:
-                await self._settle(self._bus.nc.flush(2))
+                await self._bus.barrier()
         finally:
             self._drained.set()
 

@@ -146,6 +146,23 @@ async def test_nothing_on_a_subject_reads_as_none(bus: Bus) -> None:
     assert await bus.last_by_subject(subjects.EVALS, "eval.done.default.none.0") is None
 
 
+async def test_a_subscription_hears_whatever_others_publish_from_then_on(nats_server: NatsServer) -> None:
+    async with (
+        await Bus.connect(nats_server.url, name="hears") as hears,
+        await Bus.connect(nats_server.url, name="says") as says,
+    ):
+        heard: list[str] = []
+
+        async def listen(message: Msg) -> None:
+            heard.append(message.subject)
+
+        for number in range(100):
+            await hears.subscribe(f"subject.{number}", listen)
+            await says.nc.publish(f"subject.{number}", b"")
+            await says.barrier()
+        await async_wait_until(lambda: len(heard) == 100)
+
+
 async def test_a_subscriber_that_raises_hears_the_next_message(bus: Bus) -> None:
     heard: list[bytes] = []
 

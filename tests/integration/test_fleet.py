@@ -54,7 +54,7 @@ async def test_a_worker_appears_with_its_first_beat_and_goes_with_its_farewell(
 
 async def test_a_worker_there_before_is_known_at_once(bus: Bus) -> None:
     await Beat(bus, _heartbeat).now()
-    await bus.nc.flush()
+    await bus.barrier()
     fleet = Fleet(bus)
     await fleet.start()
     assert [worker.worker for worker in fleet.live()] == ["w1"]
@@ -63,7 +63,7 @@ async def test_a_worker_there_before_is_known_at_once(bus: Bus) -> None:
 
 async def test_an_old_entry_does_not_count_as_alive(bus: Bus) -> None:
     await Beat(bus, lambda: _heartbeat(at=time.time() - 30)).now()
-    await bus.nc.flush()
+    await bus.barrier()
     fleet = Fleet(bus)
     await fleet.start()
     assert fleet.live() == []
