@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from keck.bus import Bus
+from keck.embedded import gpu_names
 from keck.streams import provision
 from keck.testing import NatsServer
 
@@ -25,3 +26,19 @@ async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
     async with await Bus.connect(nats_server.url, name="test") as connected:
         await provision(connected, storage="embedded")
         yield connected
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none."""
+    if gpu_names():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu") is not None:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much a machine without a GPU left untested."""
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "gpu" in report.keywords]
+    if skipped:
+        terminalreporter.write_line(f"{len(skipped)} tests need a GPU and were skipped: there is none here")
