@@ -225,7 +225,7 @@ class Runner:
         """One call of `forward`, its outputs copied to the arena, the device idle afterwards."""
         with float32_matmul(command["tf32"]):
             output = self._forward(command, command["items"][0])
-        nodes, tensors = flatten(output)
+        nodes, tensors = flatten(output, sort_keys=True)
         out = self._arenas[command["out"]]
         records, needed = self._put(tensors, out, 0)
         self._synchronize()
@@ -247,7 +247,7 @@ class Runner:
         for index, item in enumerate(command["items"]):
             output = self._forward(command, item)
             self._kept.append(output)
-            nodes, tensors = flatten(output)
+            nodes, tensors = flatten(output, sort_keys=True)
             if slot:
                 records += self._put(tensors, self._arenas[command["out"]], index * slot, room=slot)[0]
             else:

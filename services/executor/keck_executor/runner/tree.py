@@ -25,21 +25,27 @@ class Unsupported(Exception):
     """A value that cannot be judged; the message says which and what would do."""
 
 
-def flatten(value: object) -> tuple[tuple[Node, ...], list[torch.Tensor]]:
+def flatten(value: object, *, sort_keys: bool = False) -> tuple[tuple[Node, ...], list[torch.Tensor]]:
     """A value's tree in preorder, and its tensors in the order of their indices.
+
+    Args:
+        sort_keys: walk dicts in the order of their keys, so that equal outputs have equal trees. Inputs keep
+            the order that `get_inputs` gave them.
 
     Raises:
         Unsupported: a leaf is no tensor, number, bool, short string or None, or there are too many.
     """
     nodes: list[Node] = []
     tensors: list[torch.Tensor] = []
-    _walk(value, nodes, tensors, 0)
+    _walk(value, nodes, tensors, 0, sort_keys)
     if len(nodes) > MAX_NODES or len(tensors) > MAX_TENSORS:
         raise Unsupported(f"more than {MAX_NODES} values or {MAX_TENSORS} tensors")
     return tuple(nodes), tensors
 
 
-def _walk(value: object, nodes: list[Node], tensors: list[torch.Tensor], depth: int) -> None:  # noqa: PLR0912
+def _walk(  # noqa: PLR0912
+    value: object, nodes: list[Node], tensors: list[torch.Tensor], depth: int, sort_keys: bool
+) -> None:
     if depth > _MAX_DEPTH or len(nodes) > MAX_NODES:
         raise Unsupported("values nested too deeply, or too many of them")
     match value:
@@ -62,19 +68,23 @@ def _walk(value: object, nodes: list[Node], tensors: list[torch.Tensor], depth: 
             kind = NodeKind.LIST if isinstance(value, list) else NodeKind.TUPLE
             nodes.append(Node(kind, len(value)))
             for item in value:
-                _walk(item, nodes, tensors, depth + 1)
+                _walk(item, nodes, tensors, depth + 1, sort_keys)
         case dict():
             nodes.append(Node(NodeKind.DICT, len(value)))
-            for key, item in value.items():
+            for key, item in sorted(value.items(), key=_key) if sort_keys else value.items():
                 if not isinstance(key, str):
                     raise Unsupported("a dict key that is no string")
                 nodes.append(_string(key))
-                _walk(item, nodes, tensors, depth + 1)
+                _walk(item, nodes, tensors, depth + 1, sort_keys)
         case _:
             raise Unsupported(
                 f"a value of type {type(value).__name__}: tensors, numbers, bools, strings, None, "
                 "and lists, tuples and dicts of them can be judged"
             )
+
+
+def _key(item: tuple[object, object]) -> str:
+    return item[0] if isinstance(item[0], str) else ""
 
 
 def _string(text: str) -> Node:
