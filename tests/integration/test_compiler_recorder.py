@@ -14,7 +14,7 @@ from keck_compiler.failure import Failure
 from keck_compiler.recorder import Recorder
 from keck_compiler.toolchain import find_toolchain
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 _HEAD = "import torch\nfrom torch.utils.cpp_extension import load, load_inline\n"
 _MODEL = "class ModelNew(torch.nn.Module):\n    def forward(self, x):\n        return x\n"
