@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
@@ -130,14 +131,15 @@ class Client:
 
     async def follow(
         self, candidate: str, reference: str, **given: Unpack[CheckArguments]
-    ) -> AsyncIterator[CheckProgress | EvalDone]:
+    ) -> AsyncGenerator[CheckProgress | EvalDone, None]:
         """Queue a check and yield its progress from the first stage on; the verdict comes last.
 
         Takes what :meth:`submit` takes; the lane is ``interactive`` unless given.
         """
         request = _request(candidate, reference, **given)
-        async for event in self._transport.follow(request):
-            yield event
+        async with aclosing(self._transport.follow(request)) as events:
+            async for event in events:
+                yield event
 
     async def result(self, key: CheckKey, *, timeout_s: float | None = None) -> EvalDone:
         """The verdict of a check, which may be there already.
@@ -147,10 +149,11 @@ class Client:
         """
         return await _within(timeout_s, key.check_id, self._transport.result(key))
 
-    async def events(self, key: CheckKey) -> AsyncIterator[CheckProgress | EvalDone]:
+    async def events(self, key: CheckKey) -> AsyncGenerator[CheckProgress | EvalDone, None]:
         """Progress of a check from now on; the verdict comes last, also when it is there already."""
-        async for event in self._transport.events(key):
-            yield event
+        async with aclosing(self._transport.events(key)) as events:
+            async for event in events:
+                yield event
 
     async def executors(self) -> list[Heartbeat]:
         """Executors that are alive."""

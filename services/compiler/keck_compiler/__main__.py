@@ -7,6 +7,7 @@ import sys
 
 from keck import logs, settings
 from keck.bus import Bus
+from keck.environment import warn_of_unknown_variables
 from keck.errors import SettingError
 from keck.service import run_service
 from keck.verdict import ExitCode
@@ -23,6 +24,7 @@ def main() -> None:
         sys.stderr.write(f"keck-compiler: {error}\n")
         sys.exit(ExitCode.USAGE)
     logs.configure(effective, service="compiler")
+    warn_of_unknown_variables()
 
     async def work(bus: Bus, stop: asyncio.Event) -> None:
         await serve(bus, stop, effective)

@@ -7,6 +7,7 @@ import sys
 from functools import partial
 
 from keck import logs, settings
+from keck.environment import warn_of_unknown_variables
 from keck.errors import SettingError
 from keck.service import run_service
 from keck.verdict import ExitCode
@@ -27,6 +28,7 @@ def main() -> int:
         sys.stderr.write(f"keck-gateway: {error}\n")
         return ExitCode.USAGE
     logs.configure(effective, service="gateway")
+    warn_of_unknown_variables()
     raise_open_files_limit()
     return asyncio.run(
         run_service(effective, name="keck-gateway", main=partial(serve, settings=effective, bound=bound))

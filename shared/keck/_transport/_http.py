@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -25,6 +27,8 @@ _WAIT_S: Final = 60
 _SILENCE_S: Final = 60.0
 """An event stream this long without a byte is dead: the gateway sends a comment every few seconds."""
 
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
 _verdict = msgspec.json.Decoder(EvalDone)
 _progress = msgspec.json.Decoder(CheckProgress)
 _heartbeats = msgspec.json.Decoder(list[Heartbeat])
@@ -42,6 +46,8 @@ class HttpTransport:
             timeout=httpx.Timeout(_ANSWER_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S, pool=None),
             # One connection per waiting check: the gateway's own limit answers 429, ours would only queue.
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+            # A proxy in the environment leads outside, never to this machine.
+            trust_env=urlsplit(self._url).hostname not in _LOOPBACK,
         )
 
     async def open(self) -> None:
@@ -72,16 +78,17 @@ class HttpTransport:
             return verdict
         return await self._until_verdict(key)
 
-    async def events(self, key: CheckKey) -> AsyncIterator[CheckProgress | EvalDone]:
+    async def events(self, key: CheckKey) -> AsyncGenerator[CheckProgress | EvalDone, None]:
         """``GET /v1/checks/{id}/events``, taken up again where the connection breaks."""
         failures = 0
         while True:
             try:
-                async for event in self._stream(key):
-                    failures = 0
-                    yield event
-                    if isinstance(event, EvalDone):
-                        return
+                async with aclosing(self._stream(key)) as events:
+                    async for event in events:
+                        failures = 0
+                        yield event
+                        if isinstance(event, EvalDone):
+                            return
                 reason = "it closed the event stream before the verdict"
             except httpx.TransportError as error:
                 reason = str(error) or type(error).__name__
@@ -90,23 +97,25 @@ class HttpTransport:
             await asyncio.sleep(_PAUSES_S[failures])
             failures += 1
 
-    async def follow(self, request: CheckRequested) -> AsyncIterator[CheckProgress | EvalDone]:
+    async def follow(self, request: CheckRequested) -> AsyncGenerator[CheckProgress | EvalDone, None]:
         """Queue it, then read its events."""
         key = await self.submit(request)
-        async for event in self.events(key):
-            yield event
+        async with aclosing(self.events(key)) as events:
+            async for event in events:
+                yield event
 
     async def executors(self) -> list[Heartbeat]:
         """``GET /v1/executors``."""
         return _heartbeats.decode((await self._ask("GET", "/v1/executors")).content)
 
     async def _until_verdict(self, key: CheckKey) -> EvalDone:
-        async for event in self.events(key):
-            if isinstance(event, EvalDone):
-                return event
+        async with aclosing(self.events(key)) as events:
+            async for event in events:
+                if isinstance(event, EvalDone):
+                    return event
         raise Unavailable(f"the gateway at {self._url} ended the events of {key.check_id} without a verdict")
 
-    async def _stream(self, key: CheckKey) -> AsyncIterator[CheckProgress | EvalDone]:
+    async def _stream(self, key: CheckKey) -> AsyncGenerator[CheckProgress | EvalDone, None]:
         path = f"/v1/checks/{key.check_id}/events"
         timeout = httpx.Timeout(_SILENCE_S, connect=_CONNECT_TIMEOUT_S, pool=None)
         async with self._http.stream("GET", path, params=_query(key), timeout=timeout) as response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Self
 
 from nats.aio.msg import Msg
@@ -66,13 +66,13 @@ class NatsTransport:
         """The stored verdict, now or when it comes."""
         return await self._heard.wait(key)
 
-    async def events(self, key: CheckKey) -> AsyncIterator[CheckProgress | EvalDone]:
+    async def events(self, key: CheckKey) -> AsyncGenerator[CheckProgress | EvalDone, None]:
         """Progress from now on, ended by the verdict."""
         async with _Progress(self._connected, self._heard, key) as progress:
             async for event in progress:
                 yield event
 
-    async def follow(self, request: CheckRequested) -> AsyncIterator[CheckProgress | EvalDone]:
+    async def follow(self, request: CheckRequested) -> AsyncGenerator[CheckProgress | EvalDone, None]:
         """Listen first, then store the request, so that no stage is missed."""
         key = CheckKey(request.run, request.check_id, request.generation)
         async with _Progress(self._connected, self._heard, key) as progress:

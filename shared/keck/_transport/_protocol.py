@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from keck.messages import CheckProgress, CheckRequested, EvalDone, Heartbeat
@@ -29,10 +29,10 @@ class Transport(Protocol):
     async def result(self, key: CheckKey) -> EvalDone:
         """The verdict, waited for as long as it takes; the caller bounds the time."""
 
-    def events(self, key: CheckKey) -> AsyncIterator[CheckProgress | EvalDone]:
+    def events(self, key: CheckKey) -> AsyncGenerator[CheckProgress | EvalDone, None]:
         """Progress from now on, ended by the verdict."""
 
-    def follow(self, request: CheckRequested) -> AsyncIterator[CheckProgress | EvalDone]:
+    def follow(self, request: CheckRequested) -> AsyncGenerator[CheckProgress | EvalDone, None]:
         """Queue a check and yield its progress from the first stage on, ended by the verdict."""
 
     async def executors(self) -> list[Heartbeat]:

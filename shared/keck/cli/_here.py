@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from contextlib import aclosing
 from pathlib import Path
 
 import msgspec
@@ -54,13 +55,14 @@ async def check_here(
 async def _follow(
     client: Client, system: Embedded, sources: tuple[str, str], given: CheckArguments, stages: Stages
 ) -> EvalDone:
-    async for event in client.follow(*sources, **given):
-        if isinstance(event, EvalDone):
-            return event
-        stages.show(event)
-        if event.stage == "compiled" and event.target and not system.fleet.has_target(event.target):
-            build = await _stored_build(system.nats_url, event, lane=given.get("lane", "interactive"))
-            return _unserved(build)
+    async with aclosing(client.follow(*sources, **given)) as events:
+        async for event in events:
+            if isinstance(event, EvalDone):
+                return event
+            stages.show(event)
+            if event.stage == "compiled" and event.target and not system.fleet.has_target(event.target):
+                build = await _stored_build(system.nats_url, event, lane=given.get("lane", "interactive"))
+                return _unserved(build)
     raise Unavailable("the events of the check ended without a verdict")
 
 

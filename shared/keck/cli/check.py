@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -101,8 +102,11 @@ async def _check_there(
     sources: tuple[str, str], given: CheckArguments, stages: Stages, *, where: str, settings: Settings
 ) -> EvalDone:
     """Through a system that runs already."""
-    async with Client(where, settings=settings) as client:
-        async for event in client.follow(*sources, **given):
+    async with (
+        Client(where, settings=settings) as client,
+        aclosing(client.follow(*sources, **given)) as events,
+    ):
+        async for event in events:
             if isinstance(event, EvalDone):
                 return event
             stages.show(event)
