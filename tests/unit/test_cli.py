@@ -7,10 +7,12 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
+import structlog
 
 from keck.cli import main
 from keck.cli._report import report_of
@@ -20,9 +22,13 @@ from keck.verdict import Verdict
 
 
 @pytest.fixture(autouse=True)
-def _no_keck_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+def _as_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No settings from outside, and no logging left behind that writes to this test's captured stderr."""
     for name in [name for name in os.environ if name.startswith("KECK_")]:
         monkeypatch.delenv(name)
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
