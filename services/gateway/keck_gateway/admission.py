@@ -12,13 +12,14 @@ from keck.messages import CheckRequested
 from keck_gateway.lookup import Lookup, fingerprint_of
 from keck_gateway.problems import Conflict
 
-__all__ = ["Admission", "device_wanted"]
+__all__ = ["Admission", "target_wanted"]
 
-_CUDA_IN_SOURCE = re.compile(
-    r"""\bcuda_sources\s*=(?!\s*(?:\[\s*\]|\(\s*\)|None\b|""(?!")|''(?!')))|^\s*(?:import|from)\s+triton\b""",
-    re.MULTILINE,
-)
-"""CUDA sources that are not plainly empty, or Triton: such a candidate is nothing for the CPU device."""
+_CUDA_SOURCES = re.compile(r"""\bcuda_sources\s*=(?!\s*(?:\[\s*\]|\(\s*\)|None\b|""(?!")|''(?!')))""")
+"""CUDA sources that are not plainly empty."""
+_TRITON = re.compile(r"^\s*(?:import|from)\s+triton\b", re.MULTILINE)
+_ONE_ARCH = re.compile(r"(\d+)\.(\d)[af]?")
+_CPU = "cpu"
+_EXECUTOR_OF = {_CPU: "CPU executor", subjects.CUDA_ANY: "CUDA executor"}
 
 
 class Admission:
@@ -35,15 +36,15 @@ class Admission:
         Raises:
             Unavailable: nobody alive could judge this.
         """
-        match device_wanted(request):
-            case "cuda" if not self._fleet.has_target(subjects.CUDA_ANY):
-                needed = "CUDA executor"
-            case "cpu" if not self._fleet.has_target("cpu"):
-                needed = "CPU executor"
-            case "any" if not any(worker.state == "ready" for worker in self._fleet.executors()):
-                needed = "executor"
-            case _:
+        target = target_wanted(request)
+        if target is None:
+            if any(worker.state == "ready" for worker in self._fleet.executors()):
                 return
+            needed = "executor"
+        else:
+            if self._fleet.has_target(target):
+                return
+            needed = _EXECUTOR_OF.get(target, f"CUDA executor of architecture {target}")
         raise Unavailable(
             f"no live {needed}: start one (`keck up`, `keck-executor`), or submit without waiting "
             "(POST /v1/checks), which queues the check until there is one"
@@ -86,8 +87,14 @@ class Admission:
         return True
 
 
-def device_wanted(request: CheckRequested) -> str:
-    """What kind of executor a check needs: ``cuda``, ``cpu`` or ``any``."""
-    if request.options.device != "auto":
-        return request.options.device
-    return "cuda" if _CUDA_IN_SOURCE.search(request.candidate) else "any"
+def target_wanted(request: CheckRequested) -> str | None:
+    """The executors a check needs, as the compilers will name them; None where any will do."""
+    has_cuda_sources = _CUDA_SOURCES.search(request.candidate) is not None
+    if request.options.device == "cpu":
+        return _CPU
+    arch = _ONE_ARCH.fullmatch(request.options.arch.strip())
+    if arch and has_cuda_sources:
+        return f"sm{arch[1]}{arch[2]}"
+    if request.options.device == "cuda" or has_cuda_sources or _TRITON.search(request.candidate):
+        return subjects.CUDA_ANY
+    return None

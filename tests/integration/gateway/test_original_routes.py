@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import httpx
 import pytest
 
@@ -162,6 +164,20 @@ async def test_a_check_past_its_deadline_is_a_504(start_gateway, worker):
     response = await gateway.http.post("/compute_score", data=BOTH | {"cuda_code": "#!hold"})
     assert response.status_code == 504
     assert response.json()["msg"].startswith("failed: infrastructure: no verdict")
+
+
+async def test_a_kind_that_is_registered_has_its_route(start_gateway, make_worker, monkeypatch):
+    kind = dataclasses.replace(
+        KINDS["torch"], name="new", route="/check_new", candidate_field="mine", reference_field="theirs"
+    )
+    monkeypatch.setitem(KINDS, "new", kind)
+    gateway = await start_gateway()
+    worker = await make_worker()
+    await gateway.sees(executors=1)
+    assert (await gateway.http.post("/check_new", data={"mine": "m"})).json()["formated"] is False
+    response = await gateway.http.post("/check_new", data={"mine": "m", "theirs": "t"})
+    assert response.json()["passed"] is True
+    assert (worker.seen[0].kind, worker.seen[0].candidate) == ("new", "m")
 
 
 async def test_healthz_has_the_originals_fields_and_counts_what_is_free(gateway, beat, make_heartbeat):
