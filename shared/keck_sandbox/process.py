@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keck_sandbox.capped_log import CappedLog
+from keck_sandbox.environment import cell_environment
 from keck_sandbox.policy import Policy
 from keck_sandbox.reap import cell_members, kill_all
 
@@ -22,17 +23,6 @@ __all__ = ["Exit", "Process", "spawn"]
 
 _LAUNCHER = str(Path(__file__).with_name("launch.py"))
 _READ_BYTES = 256 * 1024
-# The operator's own view of where programs and libraries lie; candidates have no say in it.
-_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "CUDA_HOME", "NCCL_NVLS_ENABLE")
-_CACHES = {
-    "HOME": "",
-    "TMPDIR": "tmp",
-    "XDG_CACHE_HOME": "cache",
-    "CUDA_CACHE_PATH": "cache/cuda",
-    "TORCH_EXTENSIONS_DIR": "cache/torch_extensions",
-    "TORCHINDUCTOR_CACHE_DIR": "cache/inductor",
-    "TRITON_CACHE_DIR": "cache/triton",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +54,22 @@ class Exit:
 
 
 class Process:
-    """A running cell. Made by :func:`spawn`."""
+    """A running cell. Made by :func:`spawn`, or by a zygote.
 
-    def __init__(self, popen: subprocess.Popen[bytes], policy: Policy) -> None:
-        self.pid = popen.pid
+    Args:
+        pid: its first process, a child of this one.
+        output: read end of what it prints; owned from now on.
+    """
+
+    def __init__(self, pid: int, output: int, policy: Policy) -> None:
+        self.pid = pid
         self.policy = policy
-        self._popen = popen
         self._started = time.monotonic()
         self._log = CappedLog(policy.output_bytes)
-        self._pidfd = os.pidfd_open(popen.pid)
+        self._pidfd = os.pidfd_open(pid)
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().add_reader(self._pidfd, self._on_exit)
-        assert popen.stdout is not None
-        self._out = popen.stdout.fileno()
+        self._out = output
         os.set_blocking(self._out, False)
         asyncio.get_running_loop().add_reader(self._out, self._on_output)
 
@@ -128,8 +121,7 @@ class Process:
     def _close_output(self) -> None:
         if self._out >= 0:
             asyncio.get_running_loop().remove_reader(self._out)
-            assert self._popen.stdout is not None
-            self._popen.stdout.close()
+            os.close(self._out)
             self._out = -1
 
     def _on_exit(self) -> None:
@@ -138,7 +130,6 @@ class Process:
         loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         code = os.waitstatus_to_exitcode(status)
-        self._popen.returncode = code  # reaped here, for the resource usage: Popen must not wait for it again
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)  # the group outlives its leader
         # Not until EOF: a daemon that holds the pipe would keep us waiting.
@@ -162,21 +153,31 @@ async def spawn(policy: Policy, argv: Sequence[str]) -> Process:
     Raises:
         OSError: the launcher itself cannot be started.
     """
-    for name in _CACHES.values():
-        (policy.directory / name).mkdir(parents=True, exist_ok=True)
-    spec = {"parent": os.getpid(), "limits": _limits(policy), "env": _environment(policy)}
-    popen = subprocess.Popen(  # noqa: ASYNC220 - fork and exec only; nothing is waited for
-        [sys.executable, "-I", "-S", _LAUNCHER, json.dumps(spec), *argv],
-        cwd=policy.directory,
-        env={},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        close_fds=True,
-        pass_fds=policy.pass_fds,
-        start_new_session=True,
-    )
-    return Process(popen, policy)
+    spec = {
+        "parent": os.getpid(),
+        "limits": _limits(policy),
+        "env": cell_environment(policy.directory, policy.env),
+    }
+    read, write = os.pipe2(os.O_CLOEXEC)
+    try:
+        popen = subprocess.Popen(  # noqa: ASYNC220 - fork and exec only; nothing is waited for
+            [sys.executable, "-I", "-S", _LAUNCHER, json.dumps(spec), *argv],
+            cwd=policy.directory,
+            env={},
+            stdin=subprocess.DEVNULL,
+            stdout=write,
+            stderr=write,
+            close_fds=True,
+            pass_fds=policy.pass_fds,
+            start_new_session=True,
+        )
+    except BaseException:
+        os.close(read)
+        raise
+    finally:
+        os.close(write)
+    popen.returncode = 0  # waited for by pidfd, for its resource usage: Popen must not do it as well
+    return Process(popen.pid, read, policy)
 
 
 def _limits(policy: Policy) -> dict[str, int]:
@@ -190,17 +191,3 @@ def _limits(policy: Policy) -> dict[str, int]:
         "RLIMIT_CPU": policy.cpu_s,
     }
     return {name: value for name, value in wanted.items() if value is not None}
-
-
-def _environment(policy: Policy) -> dict[str, str]:
-    env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    env |= {name: str(policy.directory / below) for name, below in _CACHES.items()}
-    env |= {
-        "LANG": "C.UTF-8",
-        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry and os.path.isdir(entry)),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONNOUSERSITE": "1",
-        # Otherwise torch.utils.cpp_extension wakes the driver at import.
-        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-    }
-    return env | dict(policy.env)

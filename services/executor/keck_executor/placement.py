@@ -37,7 +37,11 @@ def place(settings: Settings, *, gpu_present: bool | None = None) -> Placement:
         present = Path("/dev/nvidiactl").exists() if gpu_present is None else gpu_present
         name = "cuda:0" if present else "cpu"
     threads = str(max(1, (os.cpu_count() or 2) - 1)) if name == "cpu" else "4"
-    env = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+    env = {
+        "KECK_RUNNER_THREADS": threads,
+        # As in the cells of the compiler, so that a candidate that looks at it asks for the same build.
+        "CUDA_HOME": os.environ.get("CUDA_HOME", "/usr/local/cuda"),
+    }
     if name == "cpu":
         # No GPU is to be touched from here, even where there is one.
         return Placement("cpu", 0, env | {"CUDA_VISIBLE_DEVICES": ""})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import shutil
 import socket
 import sys
@@ -16,11 +17,12 @@ from keck.logs import logger
 from keck.settings import Settings
 from keck_executor.placement import Placement
 from keck_executor.socketpair import pair, receive
-from keck_sandbox import Policy, Process, spawn
+from keck_sandbox import ForkServer, Policy, Process, spawn
 
 __all__ = ["PooledRunner", "RunnerPool"]
 
 _TRIES = 3
+_FORKS_PER_ZYGOTE = 400
 _WARM_UP_S = 120.0
 
 
@@ -54,11 +56,14 @@ class RunnerPool:
         self._placement = placement
         self._directory = directory
         self._spares: list[PooledRunner] = []
+        self._zygote: ForkServer | None = None
+        self._forked = 0
 
     @property
     def pids(self) -> set[int]:
-        """Leaders of the spares' cells."""
-        return {spare.process.pid for spare in self._spares}
+        """Leaders of the cells that are to live on: the spares' and the zygote's."""
+        zygote = {self._zygote.process.pid} if self._zygote is not None else set()
+        return zygote | {spare.process.pid for spare in self._spares}
 
     async def take(self, role: Literal["candidate", "reference"]) -> PooledRunner:
         """A warm runner that has seen no user code.
@@ -87,32 +92,62 @@ class RunnerPool:
             self._spares.append(await self._start())
 
     async def close(self) -> None:
-        """End every spare."""
+        """End every spare, and the zygote."""
         spares, self._spares = self._spares, []
         await asyncio.gather(*(spare.end() for spare in spares))
+        await self._retire_zygote()
 
     async def _start(self) -> PooledRunner:
         directory = Path(tempfile.mkdtemp(prefix="runner-", dir=self._directory))
         ours, theirs = pair()
         ours.setblocking(False)
-        policy = Policy(
+        with theirs:
+            policy = self._policy(directory, pass_fds=(theirs.fileno(),))
+            process = await self._fork(policy) or await self._spawn_cold(policy)
+        return PooledRunner(process, ours, directory)
+
+    def _policy(self, directory: Path, *, pass_fds: tuple[int, ...] = ()) -> Policy:
+        return Policy(
             name="runner",
             directory=directory,
             env=self._placement.env,
-            pass_fds=(theirs.fileno(),),
+            pass_fds=pass_fds,
             data_bytes=self._settings.runner_memory_bytes,
             open_files=4096,
         )
-        argv = [
-            sys.executable,
-            "-P",
-            "-m",
-            "keck_executor.runner",
-            str(theirs.fileno()),
-            self._placement.kind,
-        ]
+
+    async def _fork(self, policy: Policy) -> Process | None:
+        """A runner from the zygote; None where there is none to be had, and it must be started cold."""
+        if self._forked >= _FORKS_PER_ZYGOTE:
+            # A fresh one has another address space layout, and nothing that may have leaked into the old.
+            await self._retire_zygote()
         try:
-            process = await spawn(policy, argv)
-        finally:
-            theirs.close()
-        return PooledRunner(process, ours, directory)
+            if self._zygote is None:
+                self._zygote = await self._start_zygote()
+            self._forked += 1
+            return await self._zygote.fork(policy, [self._placement.kind])
+        except (OSError, TimeoutError) as error:
+            output = self._zygote.process.output()[-1000:] if self._zygote is not None else ""
+            logger().warning("zygote_failed", error=str(error), output=output)
+            await self._retire_zygote()
+            return None
+
+    async def _start_zygote(self) -> ForkServer:
+        directory = self._directory / "zygote"
+        directory.mkdir(exist_ok=True)
+        policy = self._policy(directory)
+        # One thread each, until a runner asks for more: a zygote must not have any but its own.
+        env = {**policy.env, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        argv = (sys.executable, "-P", "-m", "keck_executor.runner.zygote")
+        return await ForkServer.start(dataclasses.replace(policy, env=env), lambda fd: [*argv, str(fd)])
+
+    async def _retire_zygote(self) -> None:
+        zygote, self._zygote, self._forked = self._zygote, None, 0
+        if zygote is not None:
+            await zygote.stop()
+
+    async def _spawn_cold(self, policy: Policy) -> Process:
+        """The slow way, which needs no zygote."""
+        fd = policy.pass_fds[0]
+        argv = [sys.executable, "-P", "-m", "keck_executor.runner", str(fd), self._placement.kind]
+        return await spawn(policy, argv)

@@ -1,0 +1,31 @@
+"""What a runner does from its first line on, whether it was started or forked."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Sequence
+
+# Told to every candidate's log otherwise: that no GPU is there for builds, which never happen here.
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+
+import torch
+import torch.utils.cpp_extension
+
+from keck_executor.runner.serve import Runner
+from keck_executor.runner.wire import Reply, Status, pack_reply
+
+__all__ = ["run"]
+
+
+def run(argv: Sequence[str], fds: Sequence[int]) -> None:
+    """Warm up on device ``argv[0]``, say so, and serve the judge at socket ``fds[0]`` until it hangs up."""
+    sock = socket.socket(fileno=fds[0])
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    # A zygote runs on one thread, for threads do not survive a fork.
+    torch.set_num_threads(int(os.environ.get("KECK_RUNNER_THREADS", "1")))
+    device = torch.device(argv[0])
+    torch.zeros(1, device=device)
+    sock.send(pack_reply(Reply(0, Status.READY)))  # a candidate's time does not count before this
+    Runner(sock, device).serve()
