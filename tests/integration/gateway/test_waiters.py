@@ -10,7 +10,7 @@ import pytest
 from keck import subjects
 from keck.errors import QueueFull, Unavailable
 from keck.subjects import CheckKey
-from keck.testing import sample_eval_done, sample_request
+from keck.testing import async_wait_until, sample_eval_done, sample_request
 from keck_gateway.waiters import Waiters
 
 KEY = CheckKey("default", "missed", 0)
@@ -70,10 +70,11 @@ async def test_places_are_bounded_and_given_back(deaf):
         assert deaf.count == 1
 
 
-async def test_while_the_bus_is_away_a_wait_ends_in_time(deaf, nats_server, monkeypatch):
+async def test_while_the_bus_is_away_a_wait_ends_in_time(deaf, bus, nats_server, monkeypatch):
     monkeypatch.setattr("keck_gateway.waiters._LAST_LOOK_S", 0.2)
     await asyncio.to_thread(nats_server.kill)
     async with asyncio.timeout(5):
         with pytest.raises(Unavailable, match="does not answer"):
             await _wait(deaf, timeout_s=0.2)
     await asyncio.to_thread(nats_server.start)
+    await async_wait_until(lambda: bus.nc.is_connected, timeout_s=20)
