@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import time
 from contextlib import aclosing
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from keck.cli._stages import Stages
 from keck.client import CheckArguments, Client, options_from
 from keck.embedded import Embedded, devices_here
 from keck.errors import Unavailable
-from keck.messages import CheckProgress, CompileDone, EvalDone, Options, decode, verdict_of
+from keck.messages import CheckProgress, CompileDone, Durations, EvalDone, Options, decode, verdict_of
 from keck.settings import Settings
 from keck.verdict import Verdict
 
@@ -102,5 +103,6 @@ def _unserved(build: CompileDone) -> EvalDone:
         failure_kind="no_executor",
         message=f"{what}built for {arch} in {build.compile_s:.1f} s; no CUDA executor here",
         attempts=build.attempts,
+        durations_s=Durations(compile=build.compile_s, total=max(0.0, time.time() - build.submitted_at)),
     )
     return msgspec.structs.replace(verdict, compiled=True)
