@@ -58,6 +58,8 @@ class RunnerPool:
         self._spares: list[PooledRunner] = []
         self._zygote: ForkServer | None = None
         self._forked = 0
+        self._cold = False
+        """Whether runners are started one by one, because forked ones did not come up."""
 
     @property
     def pids(self) -> set[int]:
@@ -77,6 +79,7 @@ class RunnerPool:
                 return runner
             logger().warning("runner_did_not_start", output=runner.process.output()[-1000:], role=role)
             await runner.end()
+            self._cold = True  # whatever is wrong with forking here, starting afresh may not have it
         raise Retry("no runner process comes up on this executor", delay_s=5.0, failure_kind="runner_lost")
 
     async def _is_warm(self, runner: PooledRunner) -> bool:
@@ -118,6 +121,8 @@ class RunnerPool:
 
     async def _fork(self, policy: Policy) -> Process | None:
         """A runner from the zygote; None where there is none to be had, and it must be started cold."""
+        if self._cold:
+            return None
         if self._forked >= _FORKS_PER_ZYGOTE:
             # A fresh one has another address space layout, and nothing that may have leaked into the old.
             await self._retire_zygote()

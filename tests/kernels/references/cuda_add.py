@@ -8,7 +8,7 @@ class Model(nn.Module):
 
 
 def get_inputs():
-    return [torch.randn(4096, 1003), torch.randn(4096, 1003)]
+    return [torch.randn(4093, 1003), torch.randn(4093, 1003)]
 
 
 def get_init_inputs():

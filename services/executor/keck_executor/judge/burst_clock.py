@@ -41,13 +41,14 @@ __all__ = ["Burst", "BurstClock", "NotEnqueueable"]
 
 _MAX_K = 256
 _FIRST_K = 8
-_READY_S = 1.0
+_READY_S = 0.5
 """A `forward` that has not come back by then waits for its own result, or the launch queue is full."""
 _EDGES_PER_BURST = 50
 _MEMORY_SHARE = 16
 _MIN_BURSTS = 5
 _NULL_BURSTS = 5
 _SPOT_CHECKS = 4
+_PLAN_TRIES = 6
 
 
 class NotEnqueueable(Exception):
@@ -168,23 +169,30 @@ class BurstClock:
         side.link.must("mailbox", fds=[box.fd])
         plan = _Plan(min(_FIRST_K, self._k_limit), 0)
         limit = self._k_limit
-        # The first tries may fail for reasons that pass: lazily loaded kernels, a pool that has to grow.
-        for attempt in range(5):
+        failures = 0
+        for _ in range(_PLAN_TRIES):
             try:
                 burst = self._burst(side, plan)
             except _Overlap:
                 plan = _Plan(plan.k, self._out_slot)
                 continue
             except NotEnqueueable:
-                if attempt:
-                    limit = plan.k = max(1, plan.k // 4)
+                failures += 1
+                if (
+                    failures > 1
+                ):  # the first may have a passing reason: kernels loaded lazily, a pool that grows
+                    if plan.k == 1:
+                        raise
+                    # More launches than the queue of a waiting stream takes, or a `forward` that synchronises.
+                    limit = max(1, plan.k // 4)
+                    plan = _Plan(limit, plan.slot)
                 continue
             per_call = max(burst.seconds - 2 * self._device.edge_s, 1e-7) / plan.k
             k = max(1, min(limit, round(_EDGES_PER_BURST * self._device.edge_s / per_call)))
-            if k <= plan.k or attempt >= 3:
-                return plan if k <= plan.k and plan.k <= limit else _Plan(k, plan.slot)
+            if k <= plan.k:
+                return plan
             plan = _Plan(k, plan.slot)
-        raise NotEnqueueable
+        return plan
 
     def _null(self, reference: CheckedSide, plan: _Plan) -> float:
         """What a burst of this size costs without any `forward`, by the reference's runner."""

@@ -11,6 +11,7 @@ from keck_executor.runner.wire import Reply, Status
 __all__ = ["Failed", "failure_of", "text_of"]
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]|\x1b\[[0-?]*[ -/]*[@-~]")
+_EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?::|$)")
 _VERDICTS = {
     Status.EXCEPTION: Verdict.RUNTIME_ERROR,
     Status.OUT_OF_MEMORY: Verdict.OUT_OF_MEMORY,
@@ -49,14 +50,20 @@ def failure_of(side: Side, reply: Reply, doing: str, *, otherwise: Verdict | Non
         otherwise: the verdict for an exception, where it is not ``runtime_error``.
     """
     detail = text_of(reply.text)
-    last = next((line.strip() for line in reversed(detail.splitlines()) if line.strip()), "no reason given")
-    message = f"{doing}: {last[:400]}"
+    message = f"{doing}: {_gist(detail)[:400]}"
     if side == "reference":
         return Failed(Verdict.REFERENCE_ERROR, f"the reference failed: {message}", detail=detail)
     verdict = _VERDICTS.get(reply.status, Verdict.RUNTIME_ERROR)
     if otherwise is not None and verdict is Verdict.RUNTIME_ERROR:
         verdict = otherwise
     return Failed(verdict, message, detail=detail)
+
+
+def _gist(detail: str) -> str:
+    """The line of a traceback that names the exception, which need not be the last; for people only."""
+    lines = [line.rstrip() for line in detail.splitlines() if line.strip()]
+    named = [line for line in lines if _EXCEPTION.match(line)]
+    return (named or lines or ["no reason given"])[-1].strip()
 
 
 def text_of(raw: bytes) -> str:

@@ -157,6 +157,7 @@ class Session:
         for inputs, expected in self._expect():
             self._sets.append((inputs, expected))
         self._require_determinism()
+        self._candidate.out_bytes = self._reference.out_bytes
         for inputs, expected in self._sets:
             call = self._candidate.call(inputs)
             check_call(call, expected, self._ledger, may_mutate=self._may_mutate)

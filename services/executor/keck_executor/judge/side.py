@@ -45,7 +45,9 @@ class CheckedSide:
         self.link = link
         self.device = device
         self._arenas: dict[int, Arena] = {}
-        self._out_bytes = 0
+        self.out_bytes = 0
+        """What the outputs of one call take in the arena, once known."""
+        self._replaced: list[Arena] = []
         self._forms_known = 0
 
     def memory(self, which: int) -> torch.Tensor:
@@ -58,7 +60,7 @@ class CheckedSide:
         if arena is not None and arena.bytes.numel() >= size:
             return
         if arena is not None:
-            arena.close()
+            self._replaced.append(arena)  # the runner may still have it mapped
         arena = self._arenas[which] = self.device.arena(size)
         spec, fds = arena.share()
         self.link.must("attach", fds=fds, arena=which, **spec)
@@ -91,11 +93,11 @@ class CheckedSide:
         """
         size = inputs.form.size
         self.ensure(IN_ARENA, size + _JITTER_SLOTS * ALIGNMENT)
-        self.ensure(OUT_ARENA, self._out_bytes or _FIRST_GUESS)
+        self.ensure(OUT_ARENA, self.out_bytes or _FIRST_GUESS)
         base = ALIGNMENT * secrets.randbelow(_JITTER_SLOTS)
         held, out = self.memory(IN_ARENA)[base : base + size], self.memory(OUT_ARENA)
         held.copy_(inputs.master)
-        out[: self._out_bytes or out.numel()].fill_(0xFF)  # NaN in every float format
+        out[: self.out_bytes or out.numel()].fill_(0xFF)  # NaN in every float format
         if flush:
             self.device.flush_cache()
         self.device.synchronize()
@@ -105,15 +107,16 @@ class CheckedSide:
         reply = self.link.receive(serial)
         assert reply is not None
         if reply.status is Status.NO_ROOM and self.link.side == "reference":
-            self._out_bytes = int(reply.numbers[1])
+            self.out_bytes = int(reply.numbers[1])
             return self.call(inputs, tf32=tf32, null=null, flush=flush)
         if reply.status not in (Status.OK, Status.NO_ROOM):
             raise failure_of(self.link.side, reply, "calling forward")
+        # A candidate's arena is made for the reference's outputs: what does not fit has another form.
         outputs = self._outputs(reply)
         if self.device.kind == "cuda":
-            fingerprint(outputs[-1:])
+            fingerprint(outputs[-1:])  # the commit: read by the judge, in its own context
         seconds = time.perf_counter() - started
-        self._out_bytes = max(self._out_bytes, min(int(reply.numbers[1]), out.numel()))
+        self.out_bytes = max(self.out_bytes, min(int(reply.numbers[1]), out.numel()))
         self.link.freeze()
         return SingleCall(reply, outputs, seconds, () if null else mutated_tensors(inputs, held))
 
@@ -123,9 +126,10 @@ class CheckedSide:
 
     def close(self) -> None:
         """Free all arenas."""
-        for arena in self._arenas.values():
+        for arena in (*self._arenas.values(), *self._replaced):
             arena.close()
         self._arenas.clear()
+        self._replaced.clear()
 
     def _outputs(self, reply: Reply) -> tuple[torch.Tensor, ...]:
         if reply.status is not Status.OK:

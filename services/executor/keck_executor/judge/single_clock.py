@@ -16,10 +16,12 @@ from keck_executor.judge.inputs import InputSet
 from keck_executor.judge.outputs import Expected, Ledger, require_same_form
 from keck_executor.judge.side import CheckedSide, SingleCall
 from keck_executor.judge.stats import spread
+from keck_executor.runner.wire import ProtocolError, Status
 
 __all__ = ["Samples", "check_call", "time_singles"]
 
 _NULL_CALLS = 15
+_NULL_SHARE = 0.3
 _MIN_PAIRS = 5
 
 
@@ -44,6 +46,8 @@ def check_call(call: SingleCall, expected: Expected, ledger: Ledger, *, may_muta
         Failed: the outputs differ from the reference's, or an input was changed that the reference leaves alone.
     """
     require_same_form(call.reply.nodes, call.reply.tensors, expected)
+    if call.reply.status is not Status.OK:
+        raise ProtocolError("outputs of the right form that do not fit")
     changed = [index for index in call.mutated if index not in may_mutate]
     ledger.compare(call.outputs, expected)
     if changed:
@@ -70,7 +74,9 @@ def time_singles(
     The cost of the protocol itself, measured by null calls of the reference's runner, is taken off both sides.
     """
     order = random.Random(secrets.randbits(64))
-    nulls = [_reference_call(reference, order.choice(sets)[0], null=True) for _ in range(_NULL_CALLS)]
+    nulls = _null_calls(
+        reference, [inputs for inputs, _ in sets], until=time.monotonic() + _NULL_SHARE * budget_s
+    )
     raw_candidate: list[float] = []
     raw_reference: list[float] = []
     until = time.monotonic() + budget_s
@@ -96,6 +102,13 @@ def time_singles(
         reference_calls=len(raw_reference),
         uncertainty_s=max(device.edge_s, spread(nulls)),
     )
+
+
+def _null_calls(reference: CheckedSide, sets: Sequence[InputSet], *, until: float) -> list[float]:
+    nulls: list[float] = []
+    while len(nulls) < _MIN_PAIRS or (len(nulls) < _NULL_CALLS and time.monotonic() < until):
+        nulls.append(_reference_call(reference, sets[len(nulls) % len(sets)], null=True))
+    return nulls
 
 
 def _reference_call(reference: CheckedSide, inputs: InputSet, *, null: bool = False) -> float:
