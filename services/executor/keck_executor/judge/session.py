@@ -15,9 +15,9 @@ from keck_executor.judge.burst_clock import BurstClock, NotEnqueueable
 from keck_executor.judge.failure import Failed, failure_of, text_of
 from keck_executor.judge.inputs import InputDrawer, InputSet
 from keck_executor.judge.job import Job
-from keck_executor.judge.link import RunnerLink
+from keck_executor.judge.link import OutOfBudget, RunnerGone, RunnerLink
 from keck_executor.judge.outputs import Expected, Ledger, require_tensors, structure_of
-from keck_executor.judge.side import CheckedSide, SingleCall
+from keck_executor.judge.side import IN_ARENA, CheckedSide, SingleCall
 from keck_executor.judge.single_clock import Samples, check_call, time_singles
 from keck_executor.judge.stats import interval_ms, noise_of, speedup_of
 from keck_executor.judge.weights import match_weights
@@ -33,6 +33,7 @@ _SETS_FOR_BURSTS = 16
 _SETS_BYTES = 1 << 30
 _MEMORY_SHARE = 6
 _TIMING_SHARE = 0.25
+_PROFILE_S = 30.0
 _TIMING_MAX_S = 2.0
 
 
@@ -266,12 +267,20 @@ class Session:
     def _take_profile(self) -> None:
         """Profiler tables of one call of each side, for people: told by the runners, believed by nobody."""
         inputs = self._sets[0][0]
-        tables = []
-        for side in (self._reference, self._candidate):
+        sides = (self._reference, self._candidate)
+        for side in sides:
             side.call(inputs)
             side.release()
-            reply = side.link.ask("profile", items=[[inputs.form_id, 0]], arena=1, null=False)
-            tables.append(text_of(reply.text) if reply.status is Status.OK else "")
+        for side in sides:
+            side.link.budget_s = max(side.link.budget_s, side.link.spent_s + _PROFILE_S)
+        try:
+            # At the same time: nothing is timed here, and the first use of a profiler takes seconds.
+            items = [[inputs.form_id, 0]]
+            serials = [side.link.send("profile", items=items, arena=IN_ARENA, null=False) for side in sides]
+            replies = [side.link.receive(serial) for side, serial in zip(sides, serials, strict=True)]
+        except (OutOfBudget, RunnerGone):
+            return  # a table that cannot be had changes no verdict
+        tables = [text_of(reply.text) if reply and reply.status is Status.OK else "" for reply in replies]
         self.profile = Profile(torch=tables[0], cuda=tables[1])
 
     def clock_mhz(self) -> float | None:
