@@ -251,7 +251,8 @@ class Consumer(Generic[_E]):
         try:
             await sending
         except (nats.errors.Error, TimeoutError) as error:
-            logger().warning("acknowledgement_lost", error=str(error))
+            # Not its text: nats-py puts the whole message into it, sources included.
+            logger().warning("acknowledgement_lost", error=type(error).__name__)
 
 
 class _Misaddressed(BadRequest):

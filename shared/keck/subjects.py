@@ -36,6 +36,7 @@ __all__ = [
     "PROGRESS",
     "WORKERS_BUCKET",
     "CheckKey",
+    "build_id",
     "check_key",
     "check_requested",
     "compile_consumer",
@@ -45,6 +46,7 @@ __all__ = [
     "execute_consumer",
     "live_eval_done",
     "progress",
+    "request_id",
 ]
 
 CHECKS: Final = "CHECKS"
@@ -116,6 +118,16 @@ def check_key(subject: str) -> CheckKey:
 def progress(run: str, check_id: str) -> str:
     """Subject of a check's progress."""
     return f"check.progress.{run}.{check_id}"
+
+
+def request_id(key: CheckKey) -> str:
+    """Msg-Id of a request: the same check published twice is one check."""
+    return f"{key.run}.{key.check_id}.{key.generation}.check.requested"
+
+
+def build_id(key: CheckKey) -> str:
+    """Msg-Id of a runnable build."""
+    return f"{key.run}.{key.check_id}.{key.generation}.compile.done"
 
 
 def dead(stage: str, run: str, check_id: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from keck.artifacts import MAX_ARTIFACT_BYTES
 from keck.errors import Retry
 from keck.hashing import digest_of
 from keck.messages import MAX_LOG_BYTES
+from keck.scratch import scratch_directory
 from keck_cell import ExtensionCall
 from keck_compiler.build_log import capped, shortened
 from keck_compiler.cell_files import CellFileError, read_cell_file
@@ -69,8 +69,7 @@ class Builder:
         """
         if call.uses_cuda and self.toolchain.cuda_home is None:
             raise Retry("this compiler has no CUDA toolkit", delay_s=5.0, failure_kind="no_cuda_toolkit")
-        with tempfile.TemporaryDirectory(prefix="keck-build-", ignore_cleanup_errors=True) as path:
-            directory = Path(path)
+        with scratch_directory("build") as directory:
             (directory / "call.json").write_text(call.to_json())
             kills_before = _machine_memory_kills()
             ended, log = await self._run(directory, arch, timeout_s)

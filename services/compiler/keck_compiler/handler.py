@@ -120,7 +120,7 @@ class Handler:
         await self.bus.publish(
             subjects.compile_done(ready.target.name, request.lane, request.run, request.check_id),
             event,
-            msg_id=f"{request.run}.{request.check_id}.{request.generation}.compile.done",
+            msg_id=subjects.build_id(subjects.CheckKey(request.run, request.check_id, request.generation)),
         )
         await self._progress(request, "compiled", _summary(ready), target=ready.target.name)
         logger().info(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from keck.messages import CheckRequested
+from keck.scratch import scratch_directory
 from keck_cell import ExtensionCall, ExtensionCallError
 from keck_compiler.cell_files import CellFileError, read_cell_file
 from keck_compiler.failure import Failure, format_failure
@@ -68,8 +68,7 @@ class Recorder:
         return _judged(run, missed_sites(sites, run.lines))
 
     async def _record(self, source: str, *, arch: str, init: bytes | None = None) -> _Run:
-        with tempfile.TemporaryDirectory(prefix="keck-record-", ignore_cleanup_errors=True) as path:
-            directory = Path(path)
+        with scratch_directory("record") as directory:
             (directory / "candidate.py").write_bytes(source.encode())
             arguments = ["--pretend-arch", arch] if arch else []
             if init is not None:
@@ -86,8 +85,7 @@ class Recorder:
 
     async def _init_inputs(self, reference: str) -> bytes | None:
         """What the model is constructed with, or None where that cannot be handed over."""
-        with tempfile.TemporaryDirectory(prefix="keck-init-", ignore_cleanup_errors=True) as path:
-            directory = Path(path)
+        with scratch_directory("init") as directory:
             (directory / "reference.py").write_bytes(reference.encode())
             await self._run_cell("init_inputs", directory, [])
             try:

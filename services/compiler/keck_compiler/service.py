@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from keck import subjects
 from keck._version import __version__
@@ -17,6 +15,7 @@ from keck.bus import Bus
 from keck.consumer import Consumer
 from keck.fleet import Beat, Fleet
 from keck.messages import CheckRequested, Heartbeat
+from keck.scratch import scratch_directory
 from keck.settings import Settings
 from keck.streams import provision
 from keck_compiler.build_cache import BuildCache
@@ -35,8 +34,8 @@ _DRAIN_GRACE_S = 5.0
 async def serve(bus: Bus, stop: asyncio.Event, settings: Settings) -> None:
     """Compile until told to stop."""
     await provision(bus, storage=settings.storage)
-    with tempfile.TemporaryDirectory(prefix="keck-toolchain-", ignore_cleanup_errors=True) as directory:
-        toolchain = await asyncio.to_thread(find_toolchain, Path(directory))
+    with scratch_directory("compiler") as directory:
+        toolchain = await asyncio.to_thread(find_toolchain, directory)
         await _serve(bus, stop, settings, toolchain)
 
 

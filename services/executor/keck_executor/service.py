@@ -6,10 +6,7 @@ import asyncio
 import contextlib
 import os
 import platform
-import shutil
-import tempfile
 import time
-from pathlib import Path
 
 from keck import __version__, subjects
 from keck.bus import Bus
@@ -17,6 +14,7 @@ from keck.consumer import Consumer
 from keck.fleet import Beat
 from keck.logs import logger
 from keck.messages import CompileDone, Heartbeat
+from keck.scratch import scratch_directory
 from keck.settings import Settings
 from keck.streams import ensure_target, provision
 from keck_executor.handler import Handler
@@ -33,16 +31,17 @@ async def serve(
 ) -> None:
     """Run until `stop` is set, then finish or hand back what is in hand."""
     become_subreaper()
-    directory = Path(tempfile.mkdtemp(prefix="keck-executor-"))
-    judge = JudgeProcess(placement, directory)
-    pool = RunnerPool(settings, placement, directory)
-    try:
-        await asyncio.gather(judge.start(), pool.refill(), provision(bus, storage=settings.storage))
-        await _work(bus, stop, settings=settings, placement=placement, worker=worker, judge=judge, pool=pool)
-    finally:
-        await pool.close()
-        await judge.stop()
-        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+    with scratch_directory("executor") as directory:
+        judge = JudgeProcess(placement, directory)
+        pool = RunnerPool(settings, placement, directory)
+        try:
+            await asyncio.gather(judge.start(), pool.refill(), provision(bus, storage=settings.storage))
+            await _work(
+                bus, stop, settings=settings, placement=placement, worker=worker, judge=judge, pool=pool
+            )
+        finally:
+            await pool.close()
+            await judge.stop()
 
 
 async def _work(

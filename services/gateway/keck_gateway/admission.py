@@ -64,7 +64,7 @@ class Admission:
         await self._bus.publish(
             subjects.check_requested(request.lane, request.run, request.check_id),
             request,
-            msg_id=f"{request.run}.{request.check_id}.{request.generation}.check.requested",
+            msg_id=subjects.request_id(subjects.CheckKey(request.run, request.check_id, request.generation)),
         )
         if id_is_callers:
             # Two callers may have sent different content under one id at once; one of them was dropped.

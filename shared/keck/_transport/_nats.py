@@ -54,7 +54,7 @@ class NatsTransport:
         await self._connected.publish(
             subjects.check_requested(request.lane, request.run, request.check_id),
             request,
-            msg_id=f"{key.run}.{key.check_id}.{key.generation}.check.requested",
+            msg_id=subjects.request_id(key),
         )
         return key
 
