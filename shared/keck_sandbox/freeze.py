@@ -15,15 +15,22 @@ _STOPPED = (b"T", b"t", b"Z", b"X")
 
 
 def _threads_stopped(pid: int) -> bool:
+    return all(_stopped(f"/proc/{pid}/task/{thread}/stat") for thread in _threads(pid))
+
+
+def _threads(pid: int) -> list[str]:
     try:
-        threads = os.listdir(f"/proc/{pid}/task")
-        for thread in threads:
-            with open(f"/proc/{pid}/task/{thread}/stat", "rb") as file:
-                if file.read().rpartition(b")")[2].split()[0] not in _STOPPED:
-                    return False
+        return os.listdir(f"/proc/{pid}/task")
     except OSError:
-        return True  # gone: as stopped as can be
-    return True
+        return []  # gone: as stopped as can be
+
+
+def _stopped(stat: str) -> bool:
+    try:
+        with open(stat, "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in _STOPPED
+    except OSError:
+        return True  # this thread is gone; its siblings may well be running
 
 
 def freeze(leader: int, *, timeout_s: float = 1.0, family: bool = True) -> bool:

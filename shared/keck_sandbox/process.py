@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -125,7 +126,10 @@ class Process:
             self._out = -1
 
     def _on_exit(self) -> None:
-        _, status, usage = os.wait4(self.pid, 0)
+        try:
+            _, status, usage = os.wait4(self.pid, 0)
+        except ChildProcessError:  # somebody else has waited for it: nothing is known, but it is over
+            status, usage = signal.SIGKILL, resource.struct_rusage((0.0, 0.0) + (0,) * 14)
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._pidfd)
         os.close(self._pidfd)

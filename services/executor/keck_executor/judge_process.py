@@ -90,11 +90,18 @@ class JudgeProcess:
 
         Raises:
             Retry: the judge died or hung; it has been replaced, and the check can be done again.
+            Unavailable: no other came up; the next job starts one.
         """
+        if self._sock is None or self._process is None or not self._process.running:
+            await self.stop()
+            await self.start()
         assert self._sock is not None
         limit_s = job.exec_timeout_s + job.reference_timeout_s + _GRACE_S
         until = asyncio.get_running_loop().time() + limit_s
-        socket.send_fds(self._sock, [msgspec.msgpack.encode(job)], [each.fileno() for each in sockets])
+        try:
+            socket.send_fds(self._sock, [msgspec.msgpack.encode(job)], [each.fileno() for each in sockets])
+        except OSError:
+            raise await self._replaced("the judge's process ended", "judge_lost") from None
         while True:
             try:
                 data = await receive(
@@ -105,10 +112,11 @@ class JudgeProcess:
             if not data:
                 raise await self._replaced("the judge's process ended", "judge_lost")
             message = decode_from_judge(data)
+            if isinstance(message, Hello) or message.serial != job.serial:
+                continue  # the rest of a job that nobody waits for any more
             if isinstance(message, Outcome):
                 return message
-            if isinstance(message, Phase):
-                await on_phase(message)
+            await on_phase(message)
 
     async def _replaced(self, reason: str, failure_kind: str) -> Retry:
         output = self._process.output()[-4000:] if self._process is not None else ""

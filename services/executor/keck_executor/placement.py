@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -45,10 +46,10 @@ def place(settings: Settings, *, gpu_present: bool | None = None) -> Placement:
     if name == "cpu":
         # No GPU is to be touched from here, even where there is one.
         return Placement("cpu", 0, env | {"CUDA_VISIBLE_DEVICES": ""})
-    kind, _, index = name.partition(":")
-    if kind != "cuda" or not (index or "0").isdigit():
+    named = re.fullmatch(r"cuda(?::([0-9]+))?", name)
+    if named is None:
         raise SettingError(f"KECK_DEVICE={settings.device!r}: must be auto, cpu, cuda or cuda:N")
-    number = int(index or "0")
+    number = int(named[1] or "0")
     seen = [entry for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if entry.strip()]
     if seen and number >= len(seen):
         raise SettingError(f"KECK_DEVICE={settings.device!r}: CUDA_VISIBLE_DEVICES names only {len(seen)}")

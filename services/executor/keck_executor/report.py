@@ -13,6 +13,7 @@ from keck_sandbox import Exit
 
 __all__ = ["report"]
 
+_CUT = "\n...\n"
 _DOING = {
     "load": "while it was loaded",
     "correctness": "while its outputs were compared",
@@ -97,11 +98,11 @@ def _message(outcome: Outcome, exit_: Exit | None) -> str:
 def _log(outcome: Outcome, output: str) -> str:
     parts = [part.strip("\n") for part in (outcome.detail, output) if part.strip()]
     text = "\n--- output ---\n".join(parts) if outcome.detail else "".join(parts)
-    half = MAX_LOG_BYTES // 2
-    raw = text.encode()
+    raw = text.encode("utf-8", "replace")
     if len(raw) <= MAX_LOG_BYTES:
         return text
-    return raw[:half].decode("utf-8", "ignore") + "\n...\n" + raw[-half:].decode("utf-8", "ignore")
+    half = (MAX_LOG_BYTES - len(_CUT)) // 2
+    return raw[:half].decode("utf-8", "ignore") + _CUT + raw[-half:].decode("utf-8", "ignore")
 
 
 def _artifact(event: CompileDone) -> str:

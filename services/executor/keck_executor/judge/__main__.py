@@ -85,6 +85,7 @@ def _judge(job: Job, device: Device, control: socket.socket, sockets: list[socke
         correct=decided.correct,
         correctness=ledger.record() if ledger else None,
         timing=session.timing if decided.verdict is Verdict.PASSED else None,
+        flags=session.flags,
         profile=session.profile,
         seeds=session.seeds,
         held_s=held,

@@ -23,17 +23,19 @@ from keck.verdict import Verdict
 from keck_executor.devices import Device
 from keck_executor.judge.failure import Failed, failure_of
 from keck_executor.judge.inputs import InputSet, checked_view
-from keck_executor.judge.link import OutOfBudget
+from keck_executor.judge.link import BrokenProtocol, OutOfBudget
 from keck_executor.judge.outputs import Expected, Ledger, require_same_form
-from keck_executor.judge.side import IN_ARENA, OUT_ARENA, CheckedSide
+from keck_executor.judge.side import IN_ARENA, OUT_ARENA, CheckedSide, flat_bytes
 from keck_executor.judge.single_clock import Samples
 from keck_executor.runner.memory import DeviceFlags
 from keck_executor.runner.wire import (
     ALIGNMENT,
     FLAG_IN_PLACE,
     MAX_TENSORS,
+    ProtocolError,
     Reply,
     Status,
+    TensorRecord,
     align,
 )
 
@@ -48,7 +50,8 @@ _MEMORY_SHARE = 16
 _MIN_BURSTS = 5
 _NULL_BURSTS = 5
 _SPOT_CHECKS = 4
-_PLAN_TRIES = 6
+_PLAN_TRIES = 8
+_AGREEMENT = 0.8
 
 
 class NotEnqueueable(Exception):
@@ -121,12 +124,12 @@ class BurstClock:
         self._may_mutate = may_mutate
         self._random = random.Random(secrets.randbits(64))
         self._slot = align(max(1, sets[0][0].form.size))
-        self._out_slot = sum(align(t.numel() * t.element_size()) for t in sets[0][1].tensors)
+        self._out_slot = max(ALIGNMENT, sum(align(t.numel() * t.element_size()) for t in sets[0][1].tensors))
         self._staging = torch.empty(0, dtype=torch.uint8, device=device.torch_device)
         self._mailboxes: dict[str, _Mailbox] = {}
         self._nulls: dict[tuple[int, int], float] = {}
         free = device.free_bytes()
-        by_memory = free // _MEMORY_SHARE // max(self._slot, self._out_slot, 1)
+        by_memory = free // _MEMORY_SHARE // max(self._slot, self._out_slot)
         by_records = MAX_TENSORS // max(1, len(sets[0][1].tensors))
         self._k_limit = max(1, min(_MAX_K, by_memory, by_records))
 
@@ -146,7 +149,13 @@ class BurstClock:
         done = 0
         while done < wanted and (time.monotonic() < until or done < _MIN_BURSTS):
             for side in (reference, candidate) if done % 2 == 0 else (candidate, reference):
-                self._sample(side, reference, plans[side.link.side], samples)
+                try:
+                    self._sample(side, reference, plans[side.link.side], samples)
+                except _Overlap:
+                    # They lay apart while it was planned: from here on all are copied, and timed afresh.
+                    plans = {name: _Plan(plan.k, self._out_slot) for name, plan in plans.items()}
+                    samples, done = Samples(batch="burst"), -1
+                    break
             done += 1
         samples.uncertainty_s = self._device.edge_s / plans["candidate"].k
         return samples
@@ -167,6 +176,7 @@ class BurstClock:
         """K such that a burst lasts many times what its edges are worth, and whether outputs must be copied."""
         box = self._mailboxes[side.link.side] = _Mailbox()
         side.link.must("mailbox", fds=[box.fd])
+        os.close(box.fd)  # both mappings stay
         plan = _Plan(min(_FIRST_K, self._k_limit), 0)
         limit = self._k_limit
         failures = 0
@@ -188,7 +198,12 @@ class BurstClock:
                     plan = _Plan(limit, plan.slot)
                 continue
             per_call = max(burst.seconds - 2 * self._device.edge_s, 1e-7) / plan.k
-            k = max(1, min(limit, round(_EDGES_PER_BURST * self._device.edge_s / per_call)))
+            k = round(_EDGES_PER_BURST * self._device.edge_s / per_call)
+            if burst.events_s < _AGREEMENT * burst.seconds:
+                # Much of the burst is not the calls: several streams take milliseconds to wake, for one. More calls
+                # make it weigh less. What the runner says of its events decides nothing but this.
+                k = max(k, 4 * plan.k)
+            k = max(1, min(limit, k))
             if k <= plan.k:
                 return plan
             plan = _Plan(k, plan.slot)
@@ -247,6 +262,8 @@ class BurstClock:
         assert over is not None
         if over.status is not Status.OK:
             raise failure_of(side.link.side, over, "running forward")
+        # Still until its next command: its host code cannot slow down what the other side is timed at.
+        side.link.freeze()
         return Burst(seconds, over.numbers[0] / 1e3)
 
     def _stage(self, inputs: Sequence[InputSet]) -> None:
@@ -283,26 +300,28 @@ class BurstClock:
     ) -> list[tuple[torch.Tensor, ...]]:
         """Views of every call's results, in the runner's memory or in the arena."""
         if len(ready.tensors) != plan.k * per_call:
-            raise Failed(
-                Verdict.SHAPE_MISMATCH,
-                "forward returned another number of tensors than before",
-                correct=False,
-            )
-        if plan.slot:
-            out = side.memory(OUT_ARENA)
-            flat = [checked_view(out, record, dense=True) for record in ready.tensors]
-        else:
-            if any(not record.flags & FLAG_IN_PLACE and 0 not in record.shape for record in ready.tensors):
-                raise _Overlap
-            flat = [
-                checked_view(self._device.open_result(record.handle), record)
-                if record.nbytes
-                else torch.empty(record.shape, device=self._device.torch_device)
-                for record in ready.tensors
-            ]
-            if not null and _overlapping(flat):
-                raise _Overlap
+            what = "forward returned another number of tensors than before"
+            if side.link.side == "reference":
+                raise Failed(Verdict.REFERENCE_ERROR, f"the reference's {what}")
+            raise Failed(Verdict.SHAPE_MISMATCH, what, correct=False)
+        in_place = not plan.slot
+        if in_place and any(
+            not record.flags & FLAG_IN_PLACE and 0 not in record.shape for record in ready.tensors
+        ):
+            raise _Overlap
+        try:
+            flat = [self._view(side, record, in_place=in_place) for record in ready.tensors]
+        except (ProtocolError, RuntimeError) as error:
+            raise BrokenProtocol(side.link.side, f"results that cannot be opened: {error}") from error
+        if in_place and not null and _overlapping(flat):
+            raise _Overlap
         return [tuple(flat[i * per_call : (i + 1) * per_call]) for i in range(plan.k)]
+
+    def _view(self, side: CheckedSide, record: TensorRecord, *, in_place: bool) -> torch.Tensor:
+        if not in_place:
+            return checked_view(side.memory(OUT_ARENA), record, dense=True)
+        memory = self._staging if 0 in record.shape else self._device.open_result(record.handle)
+        return checked_view(memory, record)
 
     def _reveal(
         self,
@@ -316,7 +335,7 @@ class BurstClock:
         side.link.freeze()
         for call in outputs:
             for tensor in call:
-                _flat_bytes(tensor).fill_(0xFF)
+                flat_bytes(tensor).fill_(0xFF)
         spots = [self._random.choice(outputs) for _ in range(_SPOT_CHECKS - 1)] + [outputs[-1]]
         watched = [(tensor, _places(tensor)) for call in spots for tensor in call if tensor.numel()]
         if region < 2 * (64 << 20):
@@ -330,7 +349,7 @@ class BurstClock:
         while not box.done:
             if time.perf_counter() > limit:
                 raise OutOfBudget(side.link.side, side.link.budget_s)
-        taken = [(tensor, places, _flat(tensor).take(places)) for tensor, places in watched]
+        taken = [(tensor, places, flat_bytes(tensor).take(places)) for tensor, places in watched]
         self._device.synchronize()
         seconds = time.perf_counter() - started
         side.link.spent_s += seconds
@@ -368,7 +387,7 @@ class BurstClock:
         if side.link.side == "reference":
             return
         for tensor, places, values in committed:
-            if not torch.equal(_bits(_flat(tensor).take(places)), _bits(values)):
+            if not torch.equal(flat_bytes(tensor).take(places), values):
                 raise Failed(
                     Verdict.HACK_DETECTED,
                     "outputs changed after the device had reported the burst as done: work was still running",
@@ -376,21 +395,10 @@ class BurstClock:
                 )
 
 
-def _flat(tensor: torch.Tensor) -> torch.Tensor:
-    """All elements in memory order; the views here have no gaps."""
-    return tensor.as_strided((tensor.numel(),), (1,))
-
-
-def _flat_bytes(tensor: torch.Tensor) -> torch.Tensor:
-    return _flat(tensor).view(torch.uint8)
-
-
-def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.contiguous().view(torch.uint8)
-
-
 def _places(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.randint(0, tensor.numel(), (min(tensor.numel(), 4096),), device=tensor.device)
+    """Where bytes of a tensor are read at the commit."""
+    size = tensor.numel() * tensor.element_size()
+    return torch.randint(0, size, (min(size, 4096),), device=tensor.device)
 
 
 def _overlapping(tensors: Sequence[torch.Tensor]) -> bool:

@@ -75,5 +75,7 @@ def _compare_flat(actual: torch.Tensor, expected: torch.Tensor, tolerance: Toler
     shown = torch.where(finite & torch.isfinite(error), error, 0.0)
     # Against a reference near zero a relative error says nothing: not below the absolute tolerance.
     relative = shown / size.clamp_min(max(tolerance.atol, torch.finfo(expected.dtype).tiny))
+    # A double's error over a double's smallest number overflows, and JSON has no infinity.
+    relative = relative.clamp_max(torch.finfo(torch.float64).max)
     facts = torch.stack([shown.max(), relative.max(), (~right_enough).sum().double()]).tolist()
     return Difference(facts[0], facts[1], int(facts[2]), actual.numel())

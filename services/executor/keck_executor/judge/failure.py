@@ -10,7 +10,7 @@ from keck_executor.runner.wire import Reply, Status
 
 __all__ = ["Failed", "failure_of", "text_of"]
 
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]|\x1b\[[0-?]*[ -/]*[@-~]")
+_CONTROLS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?::|$)")
 _VERDICTS = {
     Status.EXCEPTION: Verdict.RUNTIME_ERROR,

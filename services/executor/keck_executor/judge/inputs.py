@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from keck.verdict import Verdict
 from keck_executor.devices import Arena, Device
-from keck_executor.judge.link import RunnerLink
-from keck_executor.runner.tree import nodes_to_json
-from keck_executor.runner.wire import ALIGNMENT, DTYPES, Node, ProtocolError, Reply, Status, TensorRecord
+from keck_executor.judge.failure import Failed
+from keck_executor.judge.link import BrokenProtocol, RunnerLink
+from keck_executor.runner.tree import fills_its_extent, nodes_to_json
+from keck_executor.runner.wire import (
+    DTYPES,
+    MAX_ELEMENTS,
+    Node,
+    ProtocolError,
+    Reply,
+    Status,
+    TensorRecord,
+)
 
 __all__ = ["DRAW_ARENA", "Form", "InputDrawer", "InputSet", "checked_view"]
 
@@ -59,7 +70,12 @@ class InputDrawer:
         """Whether ``get_inputs`` ran with the device as its default."""
 
     def draw(self) -> InputSet | Reply:
-        """A fresh set, or the reference's reply where drawing failed."""
+        """A fresh set, or the reference's reply where drawing failed.
+
+        Raises:
+            Failed: there is no memory for it.
+            BrokenProtocol: the reference described it impossibly.
+        """
         seed = secrets.randbits(64)
         reply = self._draw(seed, _FIRST_GUESS if self._arena is None else 0)
         if reply.status is Status.NO_ROOM:
@@ -79,6 +95,11 @@ class InputDrawer:
     def _draw(self, seed: int, room: int) -> Reply:
         if room:
             self.close()
+            free = self._device.free_bytes()
+            if room > free:
+                raise Failed(
+                    Verdict.REFERENCE_ERROR, f"the inputs take {room} bytes; the device has {free} free"
+                )
             self._arena = self._device.arena(room)
             spec, fds = self._arena.share()
             self._link.must("attach", fds=fds, arena=DRAW_ARENA, **spec)
@@ -87,11 +108,14 @@ class InputDrawer:
     def _take(self, reply: Reply) -> InputSet:
         assert self._arena is not None
         size = int(reply.numbers[1])
-        if not 0 <= size <= self._arena.bytes.numel():
-            raise ProtocolError("inputs beyond the arena")
         form = Form(reply.nodes, reply.tensors, size)
-        for tensor in form.tensors:
-            checked_view(self._arena.bytes[:size], tensor)
+        try:
+            if size > self._arena.bytes.numel():
+                raise ProtocolError("inputs beyond the arena")
+            for tensor in form.tensors:
+                checked_view(self._arena.bytes[:size], tensor)
+        except ProtocolError as error:
+            raise BrokenProtocol(self._link.side, error) from error
         if form not in self.forms:
             self.forms.append(form)
         master = self._arena.bytes[:size].clone()
@@ -116,24 +140,20 @@ def checked_view(
     if record.dtype not in DTYPES:
         raise ProtocolError("unknown dtype")
     dtype = getattr(torch, record.dtype)
-    numel = 1
-    for size in record.shape:
-        numel *= size
-        if numel > 1 << 48:
-            raise ProtocolError("a tensor larger than memory")
+    if math.prod(max(size, 1) for size in record.shape) > MAX_ELEMENTS:
+        raise ProtocolError("a tensor larger than memory")
+    numel = math.prod(record.shape)
     if numel == 0:
         return torch.empty(record.shape, dtype=dtype, device=memory.device)
     strides = _contiguous(record.shape) if dense else record.strides
-    extent = 1 + sum((size - 1) * stride for size, stride in zip(record.shape, strides, strict=True))
-    start = base + record.offset
-    if (
-        extent != numel
-        or start % min(ALIGNMENT, dtype.itemsize)
-        or start + extent * dtype.itemsize > memory.numel()
-    ):
-        raise ProtocolError("a tensor out of bounds, misaligned, or with overlapping elements")
-    flat = memory[start : start + extent * dtype.itemsize].view(dtype)
-    return flat.as_strided(record.shape, strides)
+    start, end = base + record.offset, base + record.offset + numel * dtype.itemsize
+    if start < 0 or start % dtype.itemsize or end > memory.numel():
+        raise ProtocolError("a tensor out of bounds or misaligned")
+    if not fills_its_extent(record.shape, strides):
+        raise ProtocolError("a tensor with gaps or with overlapping elements")
+    # Of a dimension of one element the stride means nothing, and may be anything.
+    told = [stride if size > 1 else 1 for size, stride in zip(record.shape, strides, strict=True)]
+    return memory[start:end].view(dtype).as_strided(record.shape, told)
 
 
 def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:

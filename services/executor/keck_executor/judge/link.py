@@ -17,6 +17,9 @@ __all__ = ["BrokenProtocol", "OutOfBudget", "RunnerGone", "RunnerLink", "Side"]
 
 Side = Literal["candidate", "reference"]
 
+_FREEZE_S = 5.0
+"""Only a thread inside the driver takes more than a moment."""
+
 
 class RunnerGone(Exception):
     """The process at the other end is no more."""
@@ -59,9 +62,11 @@ class RunnerLink:
         self.spent_s = 0.0
         self._sock = sock
         self._pid = pid
+        self._frozen = False
 
     def send(self, op: str, *, fds: Sequence[int] = (), **fields: Any) -> int:
         """Send a command; returns its serial, which the reply must repeat and nobody can guess."""
+        self.thaw()
         serial = secrets.randbits(31)
         data = json.dumps({"op": op, "serial": serial, **fields}).encode()
         try:
@@ -71,6 +76,8 @@ class RunnerLink:
             raise RunnerGone(self.side) from error
         except TimeoutError as error:
             raise OutOfBudget(self.side, self.budget_s) from error
+        except OSError as error:  # EMSGSIZE: the reference's inputs make no command that fits a datagram
+            raise BrokenProtocol(self.side, f"`{op}` cannot be sent: {error.strerror}") from error
         return serial
 
     def receive(self, serial: int, *, timeout_s: float | None = None) -> Reply | None:
@@ -88,7 +95,7 @@ class RunnerLink:
             data = self._sock.recv(MAX_DATAGRAM + 1)
         except TimeoutError:
             self.spent_s += time.monotonic() - started
-            if self.spent_s >= self.budget_s:
+            if timeout_s is None or self.spent_s >= self.budget_s:
                 raise OutOfBudget(self.side, self.budget_s) from None
             return None
         except ConnectionResetError as error:
@@ -114,16 +121,26 @@ class RunnerLink:
         """A command that only fails where the runner misbehaves."""
         reply = self.ask(op, fds=fds, **fields)
         if reply.status is not Status.OK:
-            raise BrokenProtocol(self.side, f"{op} failed: {reply.text.decode('utf-8', 'replace')[-500:]}")
+            told = reply.text.decode("utf-8", "replace")[-500:]
+            shown = "".join(letter if letter.isprintable() else " " for letter in told)
+            raise BrokenProtocol(self.side, f"`{op}` failed: {shown}")
         return reply
 
-    def freeze(self) -> bool:
-        """Stop every process of the runner; False where one did not stop in time."""
-        return freeze(self._pid, family=self._has_children())
+    def freeze(self) -> None:
+        """Stop every process of the runner until the next command, or :meth:`thaw`.
+
+        Raises:
+            BrokenProtocol: one of them does not stand still.
+        """
+        self._frozen = True
+        if not freeze(self._pid, timeout_s=_FREEZE_S, family=self._has_children()):
+            raise BrokenProtocol(self.side, "not all of it stands still when it is stopped")
 
     def thaw(self) -> None:
-        """Let the runner go on."""
-        thaw(self._pid, family=self._has_children())
+        """Let the runner go on, if it was stopped."""
+        if self._frozen:
+            self._frozen = False
+            thaw(self._pid, family=self._has_children())
 
     def _has_children(self) -> bool:
         try:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from keck.messages import EventsMs, Profile, Stage, Timing
+from keck.messages import EventsMs, Flag, Profile, Stage, Timing
 from keck.verdict import Verdict
 from keck_executor.devices import Device
 from keck_executor.judge.burst_clock import BurstClock, NotEnqueueable
@@ -16,10 +16,11 @@ from keck_executor.judge.failure import Failed, failure_of, text_of
 from keck_executor.judge.inputs import InputDrawer, InputSet
 from keck_executor.judge.job import Job
 from keck_executor.judge.link import OutOfBudget, RunnerGone, RunnerLink
-from keck_executor.judge.outputs import Expected, Ledger, require_tensors, structure_of
+from keck_executor.judge.outputs import Expected, Ledger, require_same_form, require_tensors, structure_of
 from keck_executor.judge.side import IN_ARENA, CheckedSide, SingleCall
 from keck_executor.judge.single_clock import Samples, check_call, time_singles
 from keck_executor.judge.stats import interval_ms, noise_of, speedup_of
+from keck_executor.judge.timing_flags import timing_flags
 from keck_executor.judge.weights import match_weights
 from keck_executor.runner.tree import nodes_to_json
 from keck_executor.runner.wire import Status
@@ -68,6 +69,7 @@ class Session:
         self.stage: Stage = "load"
         self.timing: Timing | None = None
         self.profile: Profile | None = None
+        self.flags: list[Flag] = []
         self.phases_s: dict[str, float] = {}
 
     @property
@@ -162,7 +164,6 @@ class Session:
         for inputs, expected in self._sets:
             call = self._candidate.call(inputs)
             check_call(call, expected, self._ledger, may_mutate=self._may_mutate)
-            self._candidate.release()
 
     def _draw_sets(self) -> None:
         self._drawn: list[InputSet] = []
@@ -189,7 +190,6 @@ class Session:
         for inputs in self._drawn:
             call = self._reference.call(inputs, tf32="off")
             found.append((inputs, self._expected_of(call)))
-            self._reference.release()
         return found
 
     def _expected_of(self, call: SingleCall) -> Expected:
@@ -206,6 +206,7 @@ class Session:
         again = Ledger(self._job.options, "none")
         call = self._reference.call(inputs, tf32="off")
         try:
+            require_same_form(call.reply.nodes, call.reply.tensors, expected)
             again.compare(call.outputs, expected)
         except Failed as difference:
             raise Failed(
@@ -213,8 +214,6 @@ class Session:
                 "the reference gives another answer for the same inputs (is dropout, or other randomness, on in "
                 f"forward?): {difference.message}",
             ) from difference
-        finally:
-            self._reference.release()
 
     # --- timing
 
@@ -243,6 +242,7 @@ class Session:
             speedup_lower=speedup.lower,
             noise=noise_of(samples.candidate),
         )
+        self.flags += timing_flags(self.timing)
 
     def _sample(self, budget_s: float) -> Samples:
         assert self._ledger is not None
@@ -270,7 +270,9 @@ class Session:
         sides = (self._reference, self._candidate)
         for side in sides:
             side.call(inputs)
-            side.release()
+            # The profiled call finds the set at the arena's start; the one before had it somewhere else.
+            side.memory(IN_ARENA)[: inputs.form.size].copy_(inputs.master)
+        self._device.synchronize()
         for side in sides:
             side.link.budget_s = max(side.link.budget_s, side.link.spent_s + _PROFILE_S)
         try:

@@ -10,16 +10,18 @@ from typing import Literal
 
 import torch
 
+from keck.verdict import Verdict
 from keck_executor.devices import Arena, Device
-from keck_executor.judge.failure import failure_of
+from keck_executor.judge.failure import Failed, failure_of
 from keck_executor.judge.inputs import Form, InputSet, checked_view
-from keck_executor.judge.link import RunnerLink
-from keck_executor.runner.wire import ALIGNMENT, Reply, Status
+from keck_executor.judge.link import BrokenProtocol, RunnerLink
+from keck_executor.runner.wire import ALIGNMENT, ProtocolError, Reply, Status
 
-__all__ = ["IN_ARENA", "OUT_ARENA", "CheckedSide", "SingleCall", "fingerprint"]
+__all__ = ["IN_ARENA", "OUT_ARENA", "STATE_ARENA", "CheckedSide", "SingleCall", "fingerprint", "flat_bytes"]
 
 IN_ARENA = 1
 OUT_ARENA = 2
+STATE_ARENA = 3
 _JITTER_SLOTS = 16
 _FINGERPRINT_POINTS = 4096
 _FIRST_GUESS = 16 << 20
@@ -59,6 +61,13 @@ class CheckedSide:
         arena = self._arenas.get(which)
         if arena is not None and arena.bytes.numel() >= size:
             return
+        free = self.device.free_bytes()
+        if size > free:
+            what = "inputs and outputs" if which != STATE_ARENA else "weights"
+            raise Failed(
+                Verdict.REFERENCE_ERROR,
+                f"no memory for {what}: {size} bytes are needed, the device has {free} free",
+            )
         if arena is not None:
             self._replaced.append(arena)  # the runner may still have it mapped
         arena = self._arenas[which] = self.device.arena(size)
@@ -67,10 +76,9 @@ class CheckedSide:
 
     def learn(self, forms: Sequence[Form]) -> None:
         """Tell the runner of forms it has not seen yet."""
-        new = {index: form.to_json() for index, form in enumerate(forms) if index >= self._forms_known}
-        if new:
-            self.link.must("forms", forms=new)
-            self._forms_known = len(forms)
+        for index in range(self._forms_known, len(forms)):  # one by one: a command must fit a datagram
+            self.link.must("forms", forms={index: forms[index].to_json()})
+        self._forms_known = len(forms)
 
     def call(
         self,
@@ -82,6 +90,9 @@ class CheckedSide:
     ) -> SingleCall:
         """One call over fresh copies of the inputs, at an address that moves.
 
+        The runner stands still from the end of the call to its next command: what it might go on doing can
+        neither touch outputs that are being compared, nor slow the other side down while that is timed.
+
         Args:
             inputs: the set; its master is copied into the arena before the clock starts.
             tf32: ``off`` for expected values.
@@ -89,9 +100,11 @@ class CheckedSide:
             flush: push inputs out of the cache first.
 
         Raises:
-            Failed: user code failed, or returned what cannot be judged.
+            Failed: user code failed, or there is no memory for what it is given and returns.
+            BrokenProtocol: it described its outputs impossibly, or could not be stopped.
         """
         size = inputs.form.size
+        self.link.thaw()
         self.ensure(IN_ARENA, size + _JITTER_SLOTS * ALIGNMENT)
         self.ensure(OUT_ARENA, self.out_bytes or _FIRST_GUESS)
         base = ALIGNMENT * secrets.randbelow(_JITTER_SLOTS)
@@ -106,23 +119,22 @@ class CheckedSide:
         serial = self.link.send("call", items=items, arena=IN_ARENA, out=OUT_ARENA, tf32=tf32, null=null)
         reply = self.link.receive(serial)
         assert reply is not None
-        if reply.status is Status.NO_ROOM and self.link.side == "reference":
-            self.out_bytes = int(reply.numbers[1])
+        needed = int(reply.numbers[1])
+        if reply.status is Status.NO_ROOM and self.link.side == "reference" and needed > out.numel():
+            self.out_bytes = needed
             return self.call(inputs, tf32=tf32, null=null, flush=flush)
         if reply.status not in (Status.OK, Status.NO_ROOM):
             raise failure_of(self.link.side, reply, "calling forward")
+        if reply.status is Status.NO_ROOM and self.link.side == "reference":
+            raise BrokenProtocol("reference", "no room for outputs that fit")
         # A candidate's arena is made for the reference's outputs: what does not fit has another form.
         outputs = self._outputs(reply)
         if self.device.kind == "cuda":
             fingerprint(outputs[-1:])  # the commit: read by the judge, in its own context
         seconds = time.perf_counter() - started
-        self.out_bytes = max(self.out_bytes, min(int(reply.numbers[1]), out.numel()))
+        self.out_bytes = max(self.out_bytes, min(needed, out.numel()))
         self.link.freeze()
         return SingleCall(reply, outputs, seconds, () if null else mutated_tensors(inputs, held))
-
-    def release(self) -> None:
-        """Let the runner go on after the outputs of a call have been looked at."""
-        self.link.thaw()
 
     def close(self) -> None:
         """Free all arenas."""
@@ -135,7 +147,10 @@ class CheckedSide:
         if reply.status is not Status.OK:
             return ()
         out = self.memory(OUT_ARENA)
-        return tuple(checked_view(out, record, dense=True) for record in reply.tensors)
+        try:
+            return tuple(checked_view(out, record, dense=True) for record in reply.tensors)
+        except ProtocolError as error:
+            raise BrokenProtocol(self.link.side, error) from error
 
 
 def mutated_tensors(inputs: InputSet, held: torch.Tensor) -> tuple[int, ...]:
@@ -146,16 +161,20 @@ def mutated_tensors(inputs: InputSet, held: torch.Tensor) -> tuple[int, ...]:
     return tuple(i for i, (a, b) in enumerate(spans) if not torch.equal(held[a:b], inputs.master[a:b]))
 
 
+def flat_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor without gaps as its bytes in memory order: not every dtype has every operation."""
+    return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8)
+
+
 def fingerprint(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Bytes at random places of each tensor, read by the judge and settled: the commit of a call."""
     taken = []
     for tensor in tensors:
         if tensor.numel() == 0:
             continue
-        places = torch.randint(
-            0, tensor.numel(), (min(tensor.numel(), _FINGERPRINT_POINTS),), device=tensor.device
-        )
-        taken.append(tensor.as_strided((tensor.numel(),), (1,)).take(places))
+        size = tensor.numel() * tensor.element_size()
+        places = torch.randint(0, size, (min(size, _FINGERPRINT_POINTS),), device=tensor.device)
+        taken.append(flat_bytes(tensor).take(places))
     if taken and taken[-1].is_cuda:
         torch.cuda.synchronize()
     return taken

@@ -13,10 +13,11 @@ from keck.verdict import Verdict
 from keck_executor.devices import Device
 from keck_executor.judge.failure import Failed
 from keck_executor.judge.inputs import InputSet
+from keck_executor.judge.link import BrokenProtocol
 from keck_executor.judge.outputs import Expected, Ledger, require_same_form
 from keck_executor.judge.side import CheckedSide, SingleCall
 from keck_executor.judge.stats import spread
-from keck_executor.runner.wire import ProtocolError, Status
+from keck_executor.runner.wire import Status
 
 __all__ = ["Samples", "check_call", "time_singles"]
 
@@ -47,7 +48,7 @@ def check_call(call: SingleCall, expected: Expected, ledger: Ledger, *, may_muta
     """
     require_same_form(call.reply.nodes, call.reply.tensors, expected)
     if call.reply.status is not Status.OK:
-        raise ProtocolError("outputs of the right form that do not fit")
+        raise BrokenProtocol("candidate", "outputs of the right form that do not fit")
     changed = [index for index in call.mutated if index not in may_mutate]
     ledger.compare(call.outputs, expected)
     if changed:
@@ -87,7 +88,6 @@ def time_singles(
             raw_reference.append(_reference_call(reference, inputs))
         call = candidate.call(inputs, flush=True)
         check_call(call, expected, ledger, may_mutate=may_mutate)
-        candidate.release()
         raw_candidate.append(call.seconds)
         if not first_is_reference:
             raw_reference.append(_reference_call(reference, inputs))
@@ -112,6 +112,4 @@ def _null_calls(reference: CheckedSide, sets: Sequence[InputSet], *, until: floa
 
 
 def _reference_call(reference: CheckedSide, inputs: InputSet, *, null: bool = False) -> float:
-    call = reference.call(inputs, null=null, flush=True)
-    reference.release()
-    return call.seconds
+    return reference.call(inputs, null=null, flush=True).seconds

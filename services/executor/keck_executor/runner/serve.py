@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from keck_executor.runner.memory import DeviceFlags, attach, export
-from keck_executor.runner.tree import Unsupported, flatten, nodes_from_json, rebuild
+from keck_executor.runner.tree import Unsupported, fills_its_extent, flatten, nodes_from_json, rebuild
 from keck_executor.runner.user_code import (
     MissingName,
     draw_inputs,
@@ -141,14 +141,18 @@ class Runner:
         return _ok()
 
     def _state(self, command: dict[str, Any], _: list[int]) -> Reply:
-        """List parameters and buffers; with `copy` also write them to, or read them from, an arena."""
+        """Count and digest parameters and buffers; with `copy` also write them to, or read them from, an arena.
+
+        A digest of names, dtypes and shapes, for a model may have more of them than a reply has records.
+        """
         state = self._model.state_dict() if isinstance(self._model, torch.nn.Module) else {}
         tensors = {name: value for name, value in sorted(state.items()) if isinstance(value, torch.Tensor)}
         arena = self._arenas.get(command.get("arena", -1))
-        records, offset = [], 0
+        identity, offset = hashlib.sha256(), 0
         for name, value in tensors.items():
-            record = _record(value, offset=offset, name=hashlib.sha256(name.encode()).digest()[:16])
-            room = arena is not None and offset + record.nbytes <= arena.numel()
+            nbytes = _dense_bytes(value)
+            identity.update(json.dumps([name, _name(value.dtype), list(value.shape)]).encode())
+            room = arena is not None and offset + nbytes <= arena.numel()
             if room and command["copy"] != "no":
                 assert arena is not None
                 place = _dense(arena, offset, value.dtype, value.shape)
@@ -157,10 +161,9 @@ class Runner:
                 else:
                     with torch.no_grad():
                         value.copy_(place)
-            records.append(record)
-            offset = align(offset + record.nbytes)
+            offset = align(offset + nbytes)
         self._synchronize()
-        return _ok(tensors=tuple(records), numbers=(0.0, float(offset)))
+        return _ok(text=identity.digest(), numbers=(float(len(tensors)), float(offset)))
 
     # --- memory and inputs
 
@@ -266,7 +269,7 @@ class Runner:
         records, offset = [], base
         limit = out.numel() if room is None else min(out.numel(), base + room)
         for tensor in tensors:
-            record = _record(tensor, offset=offset)
+            record = replace(_record(tensor, offset=offset), nbytes=_dense_bytes(tensor))
             if offset + record.nbytes <= limit:
                 _dense(out, offset, tensor.dtype, tensor.shape).copy_(tensor)
             records.append(record)
@@ -320,21 +323,24 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _record(tensor: torch.Tensor, *, offset: int, name: bytes = b"") -> TensorRecord:
+def _record(tensor: torch.Tensor, *, offset: int) -> TensorRecord:
     nbytes = _extent(tensor) if tensor.numel() else 0
-    return TensorRecord(
-        _name(tensor.dtype), tuple(tensor.shape), tuple(tensor.stride()), offset, nbytes, name=name
-    )
+    return TensorRecord(_name(tensor.dtype), tuple(tensor.shape), tuple(tensor.stride()), offset, nbytes)
 
 
 def _in_place(tensor: torch.Tensor, weights: frozenset[int]) -> TensorRecord:
     """A result where `forward` put it; without a handle where it must be copied out: gaps, weights, no export."""
-    dense = tensor.numel() > 0 and _extent(tensor) == tensor.numel() * tensor.element_size()
+    dense = tensor.numel() > 0 and fills_its_extent(tensor.shape, tensor.stride())
     found = export(tensor) if dense and tensor.untyped_storage().data_ptr() not in weights else None
     if found is None:
         return _record(tensor, offset=0)
     handle, offset = found
     return replace(_record(tensor, offset=offset), flags=FLAG_IN_PLACE, handle=handle)
+
+
+def _dense_bytes(tensor: torch.Tensor) -> int:
+    """What its elements take where they are copied to: an expanded tensor spans less, one with gaps more."""
+    return tensor.numel() * tensor.element_size()
 
 
 def _extent(tensor: torch.Tensor) -> int:
@@ -345,7 +351,7 @@ def _extent(tensor: torch.Tensor) -> int:
 
 def _overlap_free(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor itself if its elements fill their extent, else a contiguous stand-in of the same shape."""
-    dense = tensor.numel() == 0 or _extent(tensor) == tensor.numel() * tensor.element_size()
+    dense = tensor.numel() == 0 or fills_its_extent(tensor.shape, tensor.stride())
     return tensor if dense else torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
 
 

@@ -12,9 +12,17 @@ from typing import Any
 
 import torch
 
-from keck_executor.runner.wire import MAX_NODES, MAX_STRING, MAX_TENSORS, Node, NodeKind
+from keck_executor.runner.wire import (
+    DTYPES,
+    MAX_DIMS,
+    MAX_NODES,
+    MAX_STRING,
+    MAX_TENSORS,
+    Node,
+    NodeKind,
+)
 
-__all__ = ["Unsupported", "flatten", "nodes_from_json", "nodes_to_json", "rebuild"]
+__all__ = ["Unsupported", "fills_its_extent", "flatten", "nodes_from_json", "nodes_to_json", "rebuild"]
 
 _INT64 = struct.Struct("<q")
 _DOUBLE = struct.Struct("<d")
@@ -88,7 +96,11 @@ def _key(item: tuple[object, object]) -> str:
 
 
 def _string(text: str) -> Node:
-    if len(text.encode("utf-8", "replace")) > MAX_STRING:
+    try:
+        length = len(text.encode())
+    except UnicodeEncodeError:
+        raise Unsupported("a string that is not valid Unicode text") from None
+    if length > MAX_STRING:
         raise Unsupported(f"a string of more than {MAX_STRING} bytes")
     return Node(NodeKind.STRING, text=text)
 
@@ -98,7 +110,24 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
         raise Unsupported("a sparse or quantised tensor")
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
         raise Unsupported(f"a tensor of the subclass {type(tensor).__name__}")
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype not in DTYPES:
+        raise Unsupported(f"a tensor of {dtype}")
+    if tensor.dim() > MAX_DIMS:
+        raise Unsupported(f"a tensor of more than {MAX_DIMS} dimensions")
     return tensor.detach()
+
+
+def fills_its_extent(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether elements laid out like this neither overlap nor leave gaps: a permutation of a contiguous tensor."""
+    step = 1
+    for stride, size in sorted(
+        (stride, size) for size, stride in zip(shape, strides, strict=True) if size > 1
+    ):
+        if stride != step:
+            return False
+        step *= size
+    return True
 
 
 def rebuild(nodes: Sequence[Node], tensors: Sequence[torch.Tensor]) -> Any:

@@ -9,11 +9,12 @@ Reply datagram: header, then ``nodes`` of the value tree in preorder, then ``ten
     header  <IIIIII  magic, serial (the command's), status, number of nodes, of tensors, length of text
             <dd      two numbers (milliseconds by the runner's own events; bytes needed)
     node    <BBHi 8s 48s   kind, length of the string, zero, count or tensor index, scalar, string
-    tensor  <BBHI  dtype, ndim, flags, zero;  8q sizes;  8q strides;  Q offset;  Q bytes;  64s handle; 16s name
+    tensor  <BBHI  dtype, ndim, flags, zero;  8q sizes;  8q strides;  Q offset;  Q bytes;  64s handle
 """
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -24,7 +25,10 @@ __all__ = [
     "FLAG_IN_PLACE",
     "MAX_DATAGRAM",
     "MAX_DIMS",
+    "MAX_ELEMENTS",
     "MAX_NODES",
+    "MAX_NUMBER",
+    "MAX_STRING",
     "MAX_TENSORS",
     "MAX_TEXT",
     "Node",
@@ -43,12 +47,15 @@ MAX_NODES = 1024
 MAX_TENSORS = 512
 MAX_TEXT = 16 * 1024
 MAX_STRING = 48
+MAX_ELEMENTS = 1 << 48
+"""Of one tensor, and of one dimension, zero-sized tensors included: no product of theirs leaves 64 bits."""
+MAX_NUMBER = 2.0**53
 ALIGNMENT = 512
 
 _MAGIC = 0x4B45434B
 _HEADER = struct.Struct("<6I2d")
 _NODE = struct.Struct("<BBHi8s48s")
-_TENSOR = struct.Struct("<BBHI8q8qQQ64s16s")
+_TENSOR = struct.Struct("<BBHI8q8qQQ64s")
 MAX_DATAGRAM = _HEADER.size + MAX_NODES * _NODE.size + MAX_TENSORS * _TENSOR.size + MAX_TEXT
 
 # Codes on the wire are positions in this tuple: append only.
@@ -120,8 +127,6 @@ class TensorRecord:
     """Extent of the memory it spans."""
     flags: int = 0
     handle: bytes = b""
-    name: bytes = b""
-    """First 16 bytes of the sha256 of a parameter's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +174,7 @@ def _pack_tensor(tensor: TensorRecord) -> bytes:
     pad = (0,) * (MAX_DIMS - len(tensor.shape))
     return _TENSOR.pack(
         DTYPES.index(tensor.dtype), len(tensor.shape), tensor.flags, 0,
-        *tensor.shape, *pad, *tensor.strides, *pad, tensor.offset, tensor.nbytes, tensor.handle, tensor.name,
+        *tensor.shape, *pad, *tensor.strides, *pad, tensor.offset, tensor.nbytes, tensor.handle,
     )  # fmt: skip
 
 
@@ -184,6 +189,8 @@ def unpack_reply(data: bytes) -> Reply:
     magic, serial, status, n_nodes, n_tensors, n_text, *numbers = _HEADER.unpack_from(data)
     if magic != _MAGIC or n_nodes > MAX_NODES or n_tensors > MAX_TENSORS or n_text > MAX_TEXT:
         raise ProtocolError("reply out of bounds")
+    if not all(0.0 <= number <= MAX_NUMBER for number in numbers):  # written so that a NaN is refused
+        raise ProtocolError("a number out of bounds")
     at_tensors = _HEADER.size + n_nodes * _NODE.size
     at_text = at_tensors + n_tensors * _TENSOR.size
     if len(data) != at_text + n_text:
@@ -213,7 +220,9 @@ def _unpack_tensor(fields: tuple[Any, ...]) -> TensorRecord:
     if ndim > MAX_DIMS:
         raise ProtocolError("too many dimensions")
     shape, strides = fields[4 : 4 + ndim], fields[4 + MAX_DIMS : 4 + MAX_DIMS + ndim]
-    offset, nbytes, handle, name = fields[4 + 2 * MAX_DIMS :]
+    offset, nbytes, handle = fields[4 + 2 * MAX_DIMS :]
     if any(size < 0 for size in shape) or any(stride < 0 for stride in strides):
         raise ProtocolError("negative size or stride")
-    return TensorRecord(DTYPES[dtype], shape, strides, offset, nbytes, flags, handle, name)
+    if math.prod(max(size, 1) for size in shape) > MAX_ELEMENTS:
+        raise ProtocolError("a tensor larger than memory")
+    return TensorRecord(DTYPES[dtype], shape, strides, offset, nbytes, flags, handle)
