@@ -61,6 +61,9 @@ def compare(actual: torch.Tensor, expected: torch.Tensor, tolerance: Tolerance) 
 
 
 def _compare_flat(actual: torch.Tensor, expected: torch.Tensor, tolerance: Tolerance) -> Difference:
+    # Most right answers are right to the last bit, and a dozen passes in double precision cost more than the call.
+    if torch.equal(actual.view(torch.uint8), expected.view(torch.uint8)):
+        return Difference(total=actual.numel())
     if not (expected.dtype.is_floating_point or expected.dtype.is_complex):
         wrong = actual != expected
         distance = (actual.double() - expected.double()).abs().max()
