@@ -138,7 +138,7 @@ async def test_a_verdict_stored_while_disconnected_is_read_after_the_reconnectio
     waiting = asyncio.create_task(client.result(key, timeout_s=30))
     transport = client._transport
     await async_wait_until(lambda: key in transport._verdicts._waiting)  # type: ignore[attr-defined]
-    await client._transport._bus.nc.flush()  # type: ignore[attr-defined]
+    await client._transport._bus.barrier()  # type: ignore[attr-defined]
     nats_server.restart()
     # Stored by the first to come back; the waiting client may still be away and then hears nothing live.
     assert await bus.publish_terminal(sample_eval_done(sample_request(check_id="away")))

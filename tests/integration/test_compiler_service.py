@@ -90,7 +90,7 @@ async def test_a_candidate_without_extensions_passes_through(bus: Bus) -> None:
         progress.append(decode(message.data, CheckProgress))
 
     await bus.subscribe(subjects.PROGRESS, heard)
-    await bus.nc.flush()
+    await bus.barrier()
     request = sample_request(reference=_REFERENCE)
     event = await _submit(bus, request)
     assert isinstance(event, CompileDone)
