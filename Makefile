@@ -40,8 +40,8 @@ test: $(INSTALLED) ## all tests; those that need a GPU are skipped where there i
 test-gpu: $(INSTALLED) ## only the tests that need a GPU
 	$(BIN)/python -m pytest -m gpu
 
-bench: $(INSTALLED) ## benchmarks of the machinery
-	$(BIN)/python -m pytest tests/benchmarks -o python_files='bench_*.py' --timeout 0 -p no:randomly -s
+bench: $(INSTALLED) ## the whole corpus through the real pipeline: verdicts and durations as a table
+	$(BIN)/python tests/benchmarks/pipeline.py
 
 docs: $(INSTALLED) ## write the generated pages again
 	$(BIN)/python tests/test_docs.py
