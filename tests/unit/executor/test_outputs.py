@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from keck.messages import Options
+from keck.verdict import Verdict
+from keck_executor.judge.failure import Failed
+from keck_executor.judge.outputs import Expected, Ledger, require_same_form, require_tensors, structure_of
+from keck_executor.runner.serve import _record
+from keck_executor.runner.tree import flatten
+
+
+def _expected(value: object) -> Expected:
+    nodes, tensors = flatten(value, sort_keys=True)
+    return Expected(structure_of(nodes), tuple(tensors))
+
+
+def _require(value: object, expected: object) -> None:
+    nodes, tensors = flatten(value, sort_keys=True)
+    require_same_form(nodes, [_record(tensor, offset=0) for tensor in tensors], _expected(expected))
+
+
+ONE, TWO = torch.zeros(2, 3), torch.zeros(4, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (ONE, ONE.t().contiguous().t()),
+        ([ONE, TWO], (ONE, TWO)),
+        ({"a": ONE, "b": [TWO]}, {"b": (TWO,), "a": ONE}),
+    ],
+)
+def test_the_same_form_is_accepted(value: object, expected: object) -> None:
+    _require(value, expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected", "verdict", "told"),
+    [
+        (None, ONE, Verdict.SHAPE_MISMATCH, "forward returned None; the reference returns a tensor"),
+        ([ONE], ONE, Verdict.SHAPE_MISMATCH, "a sequence of 1, a tensor; the reference returns a tensor"),
+        ((ONE, TWO), (ONE,), Verdict.SHAPE_MISMATCH, "a sequence of 2"),
+        ({"b": ONE}, {"a": ONE}, Verdict.SHAPE_MISMATCH, "the string 'b'"),
+        ("passed", ONE, Verdict.SHAPE_MISMATCH, "the string 'passed'"),
+        (
+            torch.zeros(3, 2),
+            ONE,
+            Verdict.SHAPE_MISMATCH,
+            "the output has shape [3, 2]; the reference's has [2, 3]",
+        ),
+        (torch.zeros(1, 3), ONE, Verdict.SHAPE_MISMATCH, "shape [1, 3]"),
+        (torch.zeros(()), torch.zeros(1), Verdict.SHAPE_MISMATCH, "shape []"),
+        (ONE.half(), ONE, Verdict.DTYPE_MISMATCH, "the output is float16; the reference's is float32"),
+        ((ONE, TWO.int()), (ONE, TWO), Verdict.DTYPE_MISMATCH, "output 1 is int32"),
+    ],
+)
+def test_another_form_is_told(value: object, expected: object, verdict: Verdict, told: str) -> None:
+    with pytest.raises(Failed) as failed:
+        _require(value, expected)
+    assert failed.value.verdict is verdict
+    assert told in failed.value.message
+    assert failed.value.correct is False
+
+
+@pytest.mark.parametrize("value", [1, 1.0, True, None, [ONE, 3], "text", []])
+def test_a_reference_that_returns_no_tensor_cannot_judge(value: object) -> None:
+    assert require_tensors(_expected(value).structure) is not None
+
+
+def test_a_reference_of_tensors_can() -> None:
+    assert require_tensors(_expected({"a": [ONE, TWO]}).structure) is None
+
+
+def test_a_ledger_adds_up_and_names_the_output_that_is_wrong() -> None:
+    ledger = Ledger(Options(), "none")
+    expected = _expected((ONE, TWO))
+    ledger.compare((ONE, TWO), expected)
+    with pytest.raises(Failed, match="2 of 4 values in output 1 are wrong"):
+        ledger.compare((ONE, torch.tensor([0, 0, 1, 5])), expected)
+    record = ledger.record()
+    assert (record.calls_checked, record.mismatched, record.total, record.max_abs_err) == (2, 2, 20, 5.0)

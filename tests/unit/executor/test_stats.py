@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import math
+import random
+from statistics import median
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keck.messages import Interval
+from keck_executor.judge.stats import interval_ms, noise_of, speedup_of, spread
+
+_seconds = st.floats(min_value=0.0, max_value=3600.0)
+_samples = st.lists(_seconds, min_size=1, max_size=60)
+
+
+def _exactly(ms: float) -> Interval:
+    return Interval(median=ms, ci95=(ms, ms), n=1)
+
+
+@given(_samples)
+def test_the_interval_holds_the_median_and_lies_within_the_samples(samples: list[float]) -> None:
+    found = interval_ms(samples)
+    low, high = found.ci95
+    assert 1e3 * min(samples) <= low <= found.median <= high <= 1e3 * max(samples)
+    assert found.n == len(samples)
+
+
+@given(_samples, st.integers())
+def test_the_order_of_samples_does_not_matter(samples: list[float], seed: int) -> None:
+    shuffled = samples.copy()
+    random.Random(seed).shuffle(shuffled)
+    assert interval_ms(shuffled) == interval_ms(samples)
+
+
+def test_the_interval_covers_the_true_median_about_as_often_as_it_says() -> None:
+    draw = random.Random(7)
+    covered = 0
+    for _ in range(400):
+        low, high = interval_ms([draw.gauss(10.0, 1.0) for _ in range(50)]).ci95
+        covered += low <= 1e4 <= high
+    assert 0.92 <= covered / 400 <= 1.0
+
+
+def test_more_samples_make_a_narrower_interval() -> None:
+    draw = random.Random(3)
+    samples = [draw.random() for _ in range(1000)]
+    few, many = interval_ms(samples[:20]).ci95, interval_ms(samples).ci95
+    assert many[1] - many[0] < few[1] - few[0]
+
+
+def test_calls_behind_a_burst_are_counted() -> None:
+    assert interval_ms([0.1, 0.2], calls=512).n == 512
+
+
+def test_the_speedup_is_reference_over_candidate() -> None:
+    assert speedup_of(_exactly(2.0), _exactly(6.0), uncertainty_ms=0.1).estimate == pytest.approx(3.0)
+
+
+def test_what_vanishes_below_three_uncertainties_gains_nothing_more() -> None:
+    reference = _exactly(6.0)
+    at_floor = speedup_of(_exactly(3.0), reference, uncertainty_ms=1.0).estimate
+    assert speedup_of(_exactly(0.0), reference, uncertainty_ms=1.0).estimate == at_floor == 2.0
+
+
+def test_two_times_that_cannot_be_told_apart_are_equal() -> None:
+    found = speedup_of(_exactly(0.001), _exactly(0.002), uncertainty_ms=0.05)
+    assert (found.estimate, found.lower) == (1.0, 1.0)
+
+
+@given(_samples, _samples, st.floats(min_value=0.0, max_value=1e3))
+def test_the_bound_is_never_above_the_estimate_and_both_are_finite(
+    candidate: list[float], reference: list[float], uncertainty_ms: float
+) -> None:
+    found = speedup_of(interval_ms(candidate), interval_ms(reference), uncertainty_ms=uncertainty_ms)
+    assert 0.0 <= found.lower <= found.estimate
+    assert math.isfinite(found.estimate)
+
+
+@given(_seconds, _seconds, _seconds, st.floats(min_value=0.0, max_value=1.0))
+def test_a_slower_candidate_never_scores_more(
+    one: float, other: float, reference: float, uncertainty_ms: float
+) -> None:
+    fast, slow = sorted((one, other))
+    of_fast = speedup_of(_exactly(fast), _exactly(reference), uncertainty_ms=uncertainty_ms)
+    of_slow = speedup_of(_exactly(slow), _exactly(reference), uncertainty_ms=uncertainty_ms)
+    assert of_slow.estimate <= of_fast.estimate
+    assert of_slow.lower <= of_fast.lower
+
+
+@given(_samples)
+def test_spread_and_noise_are_finite_and_not_negative(samples: list[float]) -> None:
+    assert 0.0 <= spread(samples) <= max(samples) - min(samples)
+    noise = noise_of(samples)
+    assert noise >= 0.0
+    assert math.isfinite(noise)
+
+
+def test_a_steady_clock_has_no_noise() -> None:
+    assert noise_of([0.5] * 9) == spread([0.5] * 9) == 0.0
+    assert median([0.5] * 9) == 0.5
