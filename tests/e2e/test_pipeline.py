@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -120,6 +121,15 @@ async def test_a_crash_costs_the_next_check_nothing(system: Embedded, client: Cl
     assert _pid_of(system, "executor") == before
 
 
+async def test_a_child_in_a_session_of_its_own_ends_with_its_check(system: Embedded, client: Client) -> None:
+    # A duration nobody else sleeps for, to find it by.
+    start = "subprocess.Popen(['sleep', '86399.25'], start_new_session=True)"
+    leaving = f"import subprocess\n\n{start}\n\n{RIGHT}"
+    done = await client.check(leaving, REFERENCE, options=QUICK, timeout_s=WITHIN_S)
+    assert done.verdict == "passed", to_json(done).decode()
+    await async_wait_until(lambda: not _running("86399.25"), 30)
+
+
 async def test_twenty_callers_of_the_original_route_each_get_their_own_answer(system: Embedded) -> None:
     wrong = RIGHT.replace("torch.relu(x)", "torch.zeros_like(x)")
     async with httpx.AsyncClient(base_url=system.http_url, timeout=WITHIN_S) as http:
@@ -186,21 +196,40 @@ async def test_the_curl_example_gets_the_original_answer_and_the_whole_verdict(s
 async def _judge_and_signal(
     client: Client, system: Embedded, *, candidate: str, at_stage: str, role: str, number: signal.Signals
 ) -> tuple[EvalDone, bool]:
-    """Check a candidate and, once it has reached a stage, send a signal to the service at work."""
-    sent = False
+    """Check a candidate and, once it has reached a stage, send a signal to the service at work.
+
+    Returns when the service is back, so that the next test finds the system as this one did.
+    """
+    told = 0
     async with asyncio.timeout(WITHIN_S):
         async for event in client.follow(candidate, REFERENCE, lane="bulk", options=QUICK):
             if isinstance(event, EvalDone):
-                return event, sent
+                break
             assert isinstance(event, CheckProgress)
-            if event.stage == at_stage and not sent:
-                os.kill(_pid_of(system, role), number)
-                sent = True
-    raise AssertionError("the events ended without a verdict")
+            if event.stage == at_stage and not told:
+                told = _pid_of(system, role)
+                os.kill(told, number)
+    if told:
+        await async_wait_until(lambda: _pid_of(system, role) != told, 60)
+        await async_wait_until(
+            lambda: any(beat.pid == _pid_of(system, role) for beat in system.fleet.live(role)), 120
+        )
+    assert isinstance(event, EvalDone)
+    return event, bool(told)
 
 
 def _pid_of(system: Embedded, role: str) -> int:
     return next(process.pid for process in system.processes if process.name.startswith(role))
+
+
+def _running(argument: str) -> list[str]:
+    """Processes that were started with this argument."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if argument in file.read_text(errors="replace").split("\0"):
+                found.append(file.parent.name)
+    return found
 
 
 async def _verdicts_stored(system: Embedded, done: EvalDone) -> int:
