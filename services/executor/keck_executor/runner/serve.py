@@ -277,11 +277,10 @@ class Runner:
         return records, offset - base
 
     def _profile(self, command: dict[str, Any], _: list[int]) -> Reply:
-        activities = [torch.profiler.ProfilerActivity.CPU]
-        if self._device.type == "cuda":
-            activities.append(torch.profiler.ProfilerActivity.CUDA)
-        sort = "self_cuda_time_total" if self._device.type == "cuda" else "self_cpu_time_total"
-        with torch.profiler.profile(activities=activities) as profiler:
+        on_cuda = self._device.type == "cuda"
+        sort = "self_cuda_time_total" if on_cuda else "self_cpu_time_total"
+        # Not torch.profiler.profile: it looks for torch._inductor, which imports all of it, for seconds.
+        with torch.autograd.profiler.profile(use_device="cuda" if on_cuda else None) as profiler:
             self._forward(command, command["items"][0])
             self._synchronize()
         table = profiler.key_averages().table(sort_by=sort, row_limit=12, max_name_column_width=48)
