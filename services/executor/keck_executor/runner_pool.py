@@ -73,10 +73,13 @@ class RunnerPool:
         Raises:
             Retry: runners do not come up; what they printed is logged.
         """
-        for _ in range(_TRIES):
+        for _ in range(_TRIES + len(self._spares)):
             runner = self._spares.pop(0) if self._spares else await self._start()
             if await self._is_warm(runner):
-                return runner
+                if runner.process.running:
+                    return runner
+                await runner.end()  # something ended it while it waited: that is not the next check's doing
+                continue
             logger().warning("runner_did_not_start", output=runner.process.output()[-1000:], role=role)
             await runner.end()
             self._cold = True  # whatever is wrong with forking here, starting afresh may not have it

@@ -5,10 +5,12 @@ from __future__ import annotations
 import array
 import hashlib
 import json
+import os
 import socket
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -38,6 +40,7 @@ from keck_executor.runner.wire import (
 __all__ = ["Runner"]
 
 _MAX_FDS = 4
+_OURS = str(Path(__file__).parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,8 +299,12 @@ def _ok(**fields: Any) -> Reply:
 
 
 def _told(error: BaseException) -> bytes:
-    """The end of the traceback: where it happened and what."""
-    return "".join(traceback.format_exception(error))[-8192:].encode("utf-8", "replace")
+    """The end of the traceback: where in the user's code it happened, and what."""
+    told = traceback.TracebackException.from_exception(error)
+    users = [frame for frame in told.stack if not frame.filename.startswith(_OURS)]
+    told.stack = traceback.StackSummary.from_list(users)
+    text = "".join(told.format()).replace(f"{os.getcwd()}/", "")
+    return text[-8192:].encode("utf-8", "replace")
 
 
 def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
