@@ -99,7 +99,9 @@ def _decide(session: Session) -> Failed:
     try:
         session.run()
     except Failed as failed:
-        return failed
+        # Its traceback would keep every tensor and mapping of the check alive until a garbage collection.
+        failed.__cause__ = failed.__context__ = None
+        return failed.with_traceback(None)
     except RunnerGone as gone:
         verdict = Verdict.CRASHED if gone.side == "candidate" else Verdict.REFERENCE_ERROR
         return Failed(verdict, str(gone), ended=gone.side)
