@@ -1,0 +1,137 @@
+"""Whole cells: ending what left its group, stopping and continuing every process and thread."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from keck.testing import async_wait_until
+from keck_sandbox import Policy, Process, freeze, spawn, thaw
+from keck_sandbox.reap import cell_members
+
+CROWD = """
+import os, signal, threading, time
+def spin():
+    while True: time.sleep(0.0005)
+for leaves in (False, True, False):
+    if os.fork() == 0:
+        if leaves: os.setsid()
+        threading.Thread(target=spin).start()
+        spin()
+for _ in range(3): threading.Thread(target=spin).start()
+print("ready", flush=True)
+spin()
+"""
+
+STRAYS = """
+import asyncio, json, os, signal, sys
+from pathlib import Path
+from keck_sandbox import Policy, become_subreaper, kill_strays, spawn
+from keck.testing import async_wait_until
+
+DAEMON = '''
+import os, signal
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        open("daemon", "w").write(str(os.getpid()))
+        os.rename("daemon", "daemon.pid")
+        signal.pause()
+    os._exit(0)
+signal.pause()
+'''
+
+async def main():
+    become_subreaper()
+    here = Path.cwd()
+    known = await spawn(Policy(name="known", directory=here), [sys.executable, "-c", "import signal; signal.pause()"])
+    cell = await spawn(Policy(name="cell", directory=here), [sys.executable, "-c", DAEMON])
+    await async_wait_until((here / "daemon.pid").exists)
+    daemon = int((here / "daemon.pid").read_text())
+    def parent():
+        return int(open(f"/proc/{daemon}/stat").read().rpartition(")")[2].split()[1])
+    await async_wait_until(lambda: parent() == os.getpid())
+    await cell.kill()
+    outlived = os.path.exists(f"/proc/{daemon}")
+    killed = kill_strays({known.pid})
+    print(json.dumps({"outlived": outlived, "killed": killed, "gone": not os.path.exists(f"/proc/{daemon}"),
+                      "known": known.running, "again": kill_strays({known.pid})}))
+    await known.kill()
+
+asyncio.run(main())
+"""
+
+
+async def crowd(directory: Path) -> Process:
+    """A cell of four processes, one in a session of its own, with threads."""
+    process = await spawn(
+        Policy(name="crowd", directory=directory), [sys.executable, "-I", "-S", "-c", CROWD]
+    )
+    await async_wait_until(lambda: "ready" in process.output() and len(cell_members(process.pid)) == 4)
+    await async_wait_until(lambda: len(states(process.pid)) == 10)
+    return process
+
+
+def states(leader: int) -> list[str]:
+    """The state of every thread of a cell."""
+    found = []
+    for pid in cell_members(leader):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found.append((task / "stat").read_text().rpartition(")")[2].split()[0])
+    return found
+
+
+async def test_a_frozen_cell_stands_still_to_the_last_thread(tmp_path: Path) -> None:
+    process = await crowd(tmp_path)
+    try:
+        for _ in range(5):
+            assert freeze(process.pid, timeout_s=10.0)
+            assert set(states(process.pid)) == {"T"}
+            thaw(process.pid)
+            await async_wait_until(lambda: "T" not in states(process.pid))
+    finally:
+        await process.kill()
+
+
+async def test_freezing_only_the_leader_leaves_its_children_alone(tmp_path: Path) -> None:
+    process = await crowd(tmp_path)
+    try:
+        assert freeze(process.pid, timeout_s=10.0, family=False)
+        assert states(process.pid).count("T") == 4
+    finally:
+        await process.kill()
+
+
+async def test_what_is_gone_counts_as_stopped(tmp_path: Path) -> None:
+    process = await spawn(Policy(name="x", directory=tmp_path), [sys.executable, "-I", "-S", "-c", ""])
+    await process.wait()
+    assert freeze(process.pid)
+    thaw(process.pid)
+
+
+async def test_a_kill_ends_the_whole_tree_frozen_or_not(tmp_path: Path) -> None:
+    for frozen in (False, True):
+        process = await crowd(tmp_path)
+        members = cell_members(process.pid)
+        if frozen:
+            assert freeze(process.pid, timeout_s=10.0)
+        await process.kill()
+        await async_wait_until(lambda members=members: not any(map(_lives, members)))
+
+
+async def test_a_daemon_that_left_the_cell_is_found_and_ended(tmp_path: Path) -> None:
+    outer = await spawn(Policy(name="service", directory=tmp_path), [sys.executable, "-c", STRAYS])
+    ended = await outer.wait()
+    assert ended is not None
+    assert ended.code == 0, outer.output()
+    found = json.loads(outer.output())
+    assert found.pop("killed") >= 1  # a child of the daemon's may still have been waiting to be reaped
+    assert found == {"outlived": True, "gone": True, "known": True, "again": 0}
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
