@@ -1,4 +1,4 @@
-"""One judge and one pool of runners for all tests of a module, on the CPU device."""
+"""One judge and one pool of runners for all tests here, on the CPU device."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def module_of(candidate: str) -> str:
     return head + body + "\n"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def bench() -> AsyncIterator[Bench]:
     become_subreaper()
     settings = load({"KECK_DEVICE": "cpu", "KECK_SPARES": "2"})

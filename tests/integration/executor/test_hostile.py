@@ -17,7 +17,7 @@ from keck.testing import async_wait_until
 from keck.verdict import Verdict
 from keck_executor.runner_pool import PooledRunner
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
 
 REFERENCE = """
 import torch

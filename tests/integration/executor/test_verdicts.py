@@ -10,7 +10,7 @@ import pytest
 from keck.messages import Options
 from keck.verdict import Verdict
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
 
 
 REFERENCE = """
