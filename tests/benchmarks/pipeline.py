@@ -94,7 +94,7 @@ def table(rows: list[tuple[dict[str, Any], EvalDone]]) -> list[str]:
                 f"{timing.reference_ms.median:.4f}",
                 f"{events.candidate:.4f} : {events.reference:.4f}" if events else "",
                 f"{timing.speedup:.2f} ({timing.speedup_lower:.2f})",
-                timing.batch,
+                timing.batch + "".join(f"; {flag.code}" for flag in done.flags),
             ]
         lines.append(
             f"| {case['name']} | {done.verdict} | {'yes' if done.verdict in case['expect'] else '**NO**'} "
@@ -162,6 +162,8 @@ async def twenty_callers(url: str, chosen: list[dict[str, Any]], *, gpus: bool) 
     wall = time.monotonic() - started
     passed = sum(bool(answer["passed"]) for answer, _ in answers)
     slowest = max(seconds for _, seconds in answers)
+    tables = [answer["msg"]["torch_profile"] for answer, _ in answers if answer["passed"]]
+    print("one profile table:", str(tables[:1])[:600], file=sys.stderr)
     for answer, _ in answers:
         if not answer["passed"]:
             print(f"HTTP {answer['status']}: {str(answer['msg'])[:400]}", file=sys.stderr)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import logging
+import importlib
 import os
 import socket
 from collections.abc import Sequence
-
-# Told to every candidate's log otherwise: that no GPU is there for builds, which never happen here.
-logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+from unittest import mock
 
 import torch
-import torch.utils.cpp_extension
 
 from keck_executor.runner.serve import Runner
 from keck_executor.runner.wire import Reply, Status, pack_reply
 
 __all__ = ["run"]
+
+# At its import the module asks whether there is a GPU, which wakes NVML or the driver: neither survives the fork
+# of a zygote (seen on an H200: NVML cannot be had in the child, and torch dies of an internal assertion in the
+# place of OutOfMemoryError).
+with mock.patch("torch.cuda.is_available", return_value=True):
+    importlib.import_module("torch.utils.cpp_extension")
 
 
 def run(argv: Sequence[str], fds: Sequence[int]) -> None:
