@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 
 from keck import Client, EvalDone
 from keck.embedded import Embedded, devices_here
@@ -134,7 +135,13 @@ async def run(only: str, raw: Path | None) -> tuple[list[str], bool]:
             out += await twenty_callers(system.http_url, chosen, gpus=bool(gpus))
             if raw is not None:
                 await asyncio.to_thread(
-                    raw.write_text, "[" + ",\n".join(to_json(done).decode() for _, done in rows) + "]\n"
+                    raw.write_text,
+                    "["
+                    + ",\n".join(
+                        to_json(msgspec.structs.replace(done, log="", profile=None)).decode()
+                        for _, done in rows
+                    )
+                    + "]\n",
                 )
     unexpected = [(case, done) for case, done in rows if done.verdict not in case["expect"]]
     for case, done in unexpected:
@@ -183,7 +190,7 @@ def main() -> None:
     )
     parser.add_argument("--only", default="", help="cases whose name contains this, or one of these (comma)")
     parser.add_argument("--out", type=Path, help="also write the table here")
-    parser.add_argument("--raw", type=Path, help="write every verdict as JSON here")
+    parser.add_argument("--raw", type=Path, help="write every verdict as JSON here, without logs")
     arguments = parser.parse_args()
     lines, good = asyncio.run(run(arguments.only, arguments.raw))
     text = "\n".join(lines) + "\n"
