@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,6 +24,7 @@ __all__ = ["PooledRunner", "RunnerPool"]
 
 _TRIES = 3
 _FORKS_PER_ZYGOTE = 400
+_COLD_S = 600.0
 _WARM_UP_S = 120.0
 
 
@@ -58,8 +60,8 @@ class RunnerPool:
         self._spares: list[PooledRunner] = []
         self._zygote: ForkServer | None = None
         self._forked = 0
-        self._cold = False
-        """Whether runners are started one by one, because forked ones did not come up."""
+        self._cold_until = 0.0
+        """Until then runners are started one by one, because a forked one did not come up."""
 
     @property
     def pids(self) -> set[int]:
@@ -82,7 +84,9 @@ class RunnerPool:
                 continue
             logger().warning("runner_did_not_start", output=runner.process.output()[-1000:], role=role)
             await runner.end()
-            self._cold = True  # whatever is wrong with forking here, starting afresh may not have it
+            self._cold_until = (
+                time.monotonic() + _COLD_S
+            )  # whatever is wrong with forking here, starting afresh may not have it
         raise Retry("no runner process comes up on this executor", delay_s=5.0, failure_kind="runner_lost")
 
     async def _is_warm(self, runner: PooledRunner) -> bool:
@@ -124,7 +128,7 @@ class RunnerPool:
 
     async def _fork(self, policy: Policy) -> Process | None:
         """A runner from the zygote; None where there is none to be had, and it must be started cold."""
-        if self._cold:
+        if time.monotonic() < self._cold_until:
             return None
         if self._forked >= _FORKS_PER_ZYGOTE:
             # A fresh one has another address space layout, and nothing that may have leaked into the old.
