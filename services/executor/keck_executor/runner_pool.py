@@ -84,9 +84,8 @@ class RunnerPool:
                 continue
             logger().warning("runner_did_not_start", output=runner.process.output()[-1000:], role=role)
             await runner.end()
-            self._cold_until = (
-                time.monotonic() + _COLD_S
-            )  # whatever is wrong with forking here, starting afresh may not have it
+            # Whatever is wrong with forking here, starting afresh may not have it.
+            self._cold_until = time.monotonic() + _COLD_S
         raise Retry("no runner process comes up on this executor", delay_s=5.0, failure_kind="runner_lost")
 
     async def _is_warm(self, runner: PooledRunner) -> bool:
