@@ -6,17 +6,19 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import nats.errors
 
 from keck.bus import DEFAULT_NATS_URL, Bus
+from keck.consumer import Consumer
 from keck.errors import Unavailable
+from keck.fleet import Beat
 from keck.logs import logger
 from keck.settings import Settings
 from keck.verdict import ExitCode
 
-__all__ = ["run_service"]
+__all__ = ["consume", "run_service"]
 
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 5.0
@@ -54,6 +56,26 @@ async def run_service(
                 guard.cancel()
             await asyncio.gather(*guards, return_exceptions=True)
             await bus.close()
+
+
+async def consume(consumer: Consumer[Any], stop: asyncio.Event, *, beat: Beat, grace_s: float) -> None:
+    """Run a consumer and its heartbeat until `stop`; what is in hand may then finish for `grace_s` seconds.
+
+    Raises:
+        ConsumerGone: a durable consumer was deleted.
+    """
+    beating = asyncio.create_task(beat.run(), name="heartbeat")
+    running = asyncio.create_task(consumer.run(), name="consumer")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            await consumer.drain(grace_s)
+        await running
+    finally:
+        for task in (beating, running, stopping):
+            task.cancel()
+        await asyncio.gather(beating, running, stopping, return_exceptions=True)
 
 
 async def _outcome(work: asyncio.Future[None], stop: asyncio.Event) -> int:

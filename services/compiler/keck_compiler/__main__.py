@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 
 from keck import logs, settings
-from keck.bus import Bus
 from keck.environment import warn_of_unknown_variables
 from keck.errors import SettingError
 from keck.service import run_service
 from keck.verdict import ExitCode
-from keck_compiler.service import serve, worker_name
+from keck.worker import Worker
+from keck_compiler.service import serve
 
 __all__ = ["main"]
 
@@ -20,16 +21,15 @@ def main() -> None:
     """Run the service, configured by the environment, until it is told to stop."""
     try:
         effective = settings.load()
+        worker = Worker.of(effective, "compiler")
     except SettingError as error:
         sys.stderr.write(f"keck-compiler: {error}\n")
         sys.exit(ExitCode.USAGE)
     logs.configure(effective, service="compiler")
     warn_of_unknown_variables()
 
-    async def work(bus: Bus, stop: asyncio.Event) -> None:
-        await serve(bus, stop, effective)
-
-    sys.exit(asyncio.run(run_service(effective, name=worker_name(effective), main=work)))
+    work = partial(serve, settings=effective, worker=worker)
+    sys.exit(asyncio.run(run_service(effective, name=worker.name, main=work)))
 
 
 if __name__ == "__main__":

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
-import time
-from collections.abc import Callable
 
 from keck import subjects
-from keck._version import __version__
 from keck.artifacts import Artifacts
 from keck.bus import Bus
 from keck.consumer import Consumer
 from keck.fleet import Beat, Fleet
 from keck.messages import CheckRequested, Heartbeat
 from keck.scratch import scratch_directory
+from keck.service import consume
 from keck.settings import Settings
 from keck.streams import provision
+from keck.worker import Worker
 from keck_compiler.build_cache import BuildCache
 from keck_compiler.builder import Builder
 from keck_compiler.compilation import Compilation
@@ -25,26 +23,30 @@ from keck_compiler.handler import Handler
 from keck_compiler.recorder import Recorder
 from keck_compiler.toolchain import Toolchain, find_toolchain
 
-__all__ = ["serve", "slots_of", "worker_name"]
+__all__ = ["serve", "slots_of"]
 
 _DRAIN_GRACE_S = 5.0
 """How long builds in hand may go on after the signal to stop; then another compiler gets them."""
 
 
-async def serve(bus: Bus, stop: asyncio.Event, settings: Settings) -> None:
+async def serve(bus: Bus, stop: asyncio.Event, *, settings: Settings, worker: Worker) -> None:
     """Compile until told to stop."""
     await provision(bus, storage=settings.storage)
     with scratch_directory("compiler") as directory:
         toolchain = await asyncio.to_thread(find_toolchain, directory)
-        await _serve(bus, stop, settings, toolchain)
+        await _serve(bus, stop, settings, toolchain, worker)
 
 
-async def _serve(bus: Bus, stop: asyncio.Event, settings: Settings, toolchain: Toolchain) -> None:
+async def _serve(
+    bus: Bus, stop: asyncio.Event, settings: Settings, toolchain: Toolchain, worker: Worker
+) -> None:
     fleet = Fleet(bus)
     await fleet.start()
     artifacts = Artifacts(bus)
     cache = BuildCache(bus, artifacts)
-    handler = _handler(bus, settings, toolchain, artifacts=artifacts, cache=cache, fleet=fleet)
+    handler = _handler(
+        bus, settings, toolchain, artifacts=artifacts, cache=cache, fleet=fleet, worker=worker.name
+    )
     consumer = Consumer(
         bus,
         stream=subjects.CHECKS,
@@ -54,19 +56,20 @@ async def _serve(bus: Bus, stop: asyncio.Event, settings: Settings, toolchain: T
         handle=handler.handle,
         on_exhausted=handler.give_up,
     )
-    heartbeat = _heartbeat(handler.worker, consumer, toolchain, stop)
-    beat = asyncio.create_task(Beat(bus, heartbeat).run(), name="heartbeat")
-    running = asyncio.create_task(consumer.run(), name="consumer")
-    stopping = asyncio.create_task(stop.wait(), name="stop")
+    facts: dict[str, str | float | None] = {**toolchain.versions}
+
+    def heartbeat() -> Heartbeat:
+        return worker.heartbeat(
+            slots=consumer.slots,
+            busy=consumer.busy,
+            cpus=len(os.sched_getaffinity(0)),
+            state="draining" if stop.is_set() else "ready",
+            facts=facts,
+        )
+
     try:
-        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not running.done():
-            await consumer.drain(_DRAIN_GRACE_S)
-        await running
+        await consume(consumer, stop, beat=Beat(bus, heartbeat), grace_s=_DRAIN_GRACE_S)
     finally:
-        for task in (beat, running, stopping):
-            task.cancel()
-        await asyncio.gather(beat, running, stopping, return_exceptions=True)
         await cache.close()
         await fleet.stop()
 
@@ -74,14 +77,6 @@ async def _serve(bus: Bus, stop: asyncio.Event, settings: Settings, toolchain: T
 def slots_of(settings: Settings) -> int:
     """Builds at once: what the cores this process may use allow."""
     return max(1, len(os.sched_getaffinity(0)) // settings.compiler_cpus)
-
-
-def worker_name(settings: Settings) -> str:
-    """This process's name on the bus."""
-    if settings.worker:
-        return settings.worker
-    host = "".join(letter if letter.isalnum() else "-" for letter in socket.gethostname())[:48]
-    return f"compiler-{host}-{os.getpid()}"[:64]
 
 
 def _handler(
@@ -92,6 +87,7 @@ def _handler(
     artifacts: Artifacts,
     cache: BuildCache,
     fleet: Fleet,
+    worker: str,
 ) -> Handler:
     compilation = Compilation(
         cache=cache,
@@ -104,29 +100,4 @@ def _handler(
         executors=fleet.executors,
         settings=settings,
     )
-    return Handler(bus=bus, artifacts=artifacts, compilation=compilation, worker=worker_name(settings))
-
-
-def _heartbeat(
-    worker: str, consumer: Consumer[CheckRequested], toolchain: Toolchain, stop: asyncio.Event
-) -> Callable[[], Heartbeat]:
-    started_at = time.time()
-    facts: dict[str, str | float | None] = {**toolchain.versions}
-
-    def make() -> Heartbeat:
-        return Heartbeat(
-            worker=worker,
-            role="compiler",
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            version=__version__,
-            started_at=started_at,
-            at=time.time(),
-            slots=consumer.slots,
-            busy=consumer.busy,
-            cpus=len(os.sched_getaffinity(0)),
-            state="draining" if stop.is_set() else "ready",
-            facts=facts,
-        )
-
-    return make
+    return Handler(bus=bus, artifacts=artifacts, compilation=compilation, worker=worker)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import os
-import platform
-import re
 import sys
+from functools import partial
 
 from keck.environment import warn_of_unknown_variables
 from keck.errors import SettingError
@@ -15,6 +12,7 @@ from keck.logs import configure
 from keck.service import run_service
 from keck.settings import load
 from keck.verdict import ExitCode
+from keck.worker import Worker
 from keck_executor.placement import place
 from keck_executor.service import serve
 
@@ -25,16 +23,15 @@ def main() -> None:
     """Read the settings and serve until told to stop."""
     try:
         settings = load()
+        worker = Worker.of(settings, "executor")
         placement = place(settings)
     except SettingError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"keck-executor: {error}\n")
         sys.exit(ExitCode.USAGE)
     configure(settings, service="executor")
     warn_of_unknown_variables()
-    host = re.sub(r"[^A-Za-z0-9_-]", "-", platform.node())[:40]
-    worker = settings.worker or f"executor-{host}-{os.getpid()}"
-    work = functools.partial(serve, settings=settings, placement=placement, worker=worker)
-    sys.exit(asyncio.run(run_service(settings, name=worker, main=work)))
+    work = partial(serve, settings=settings, placement=placement, worker=worker)
+    sys.exit(asyncio.run(run_service(settings, name=worker.name, main=work)))
 
 
 if __name__ == "__main__":

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import platform
-import time
 
-from keck import __version__, subjects
+from keck import subjects
 from keck.bus import Bus
 from keck.consumer import Consumer
 from keck.fleet import Beat
 from keck.logs import logger
 from keck.messages import CompileDone, Heartbeat
 from keck.scratch import scratch_directory
+from keck.service import consume
 from keck.settings import Settings
 from keck.streams import ensure_target, provision
+from keck.worker import Worker
 from keck_executor.handler import Handler
 from keck_executor.judge_process import JudgeProcess
 from keck_executor.placement import Placement
@@ -27,7 +26,7 @@ __all__ = ["serve"]
 
 
 async def serve(
-    bus: Bus, stop: asyncio.Event, *, settings: Settings, placement: Placement, worker: str
+    bus: Bus, stop: asyncio.Event, *, settings: Settings, placement: Placement, worker: Worker
 ) -> None:
     """Run until `stop` is set, then finish or hand back what is in hand."""
     become_subreaper()
@@ -50,7 +49,7 @@ async def _work(
     *,
     settings: Settings,
     placement: Placement,
-    worker: str,
+    worker: Worker,
     judge: JudgeProcess,
     pool: RunnerPool,
 ) -> None:
@@ -58,7 +57,7 @@ async def _work(
     targets = [target] if placement.kind == "cpu" else [target, subjects.CUDA_ANY]
     for each in targets:
         await ensure_target(bus, each)
-    handler = Handler(bus, settings, worker=worker, placement=placement, judge=judge, pool=pool)
+    handler = Handler(bus, settings, worker=worker.name, placement=placement, judge=judge, pool=pool)
     consumer = Consumer(
         bus,
         stream=subjects.BUILDS,
@@ -68,17 +67,9 @@ async def _work(
         handle=handler.handle,
         on_exhausted=handler.give_up,
     )
-    started = time.time()
 
     def heartbeat() -> Heartbeat:
-        return Heartbeat(
-            worker=worker,
-            role="executor",
-            host=platform.node(),
-            pid=os.getpid(),
-            version=__version__,
-            started_at=started,
-            at=time.time(),
+        return worker.heartbeat(
             slots=1,
             busy=consumer.busy,
             cpus=os.cpu_count() or 1,
@@ -88,17 +79,5 @@ async def _work(
             facts=judge.facts,
         )
 
-    beat = asyncio.create_task(Beat(bus, heartbeat).run(), name="heartbeat")
     logger().info("executor_ready", target=target, **{k: judge.facts.get(k) for k in ("gpu", "cpu", "torch")})
-    running = asyncio.create_task(consumer.run(), name="consumer")
-    stopping = asyncio.create_task(stop.wait(), name="stop")
-    try:
-        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not running.done():
-            await consumer.drain(settings.exec_timeout_s)
-        await running
-    finally:
-        for task in (beat, running, stopping):
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(beat, running, stopping, return_exceptions=True)
+    await consume(consumer, stop, beat=Beat(bus, heartbeat), grace_s=settings.exec_timeout_s)

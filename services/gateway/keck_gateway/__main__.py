@@ -11,6 +11,7 @@ from keck.environment import warn_of_unknown_variables
 from keck.errors import SettingError
 from keck.service import run_service
 from keck.verdict import ExitCode
+from keck.worker import Worker
 from keck_gateway.guards import require_safe_binding
 from keck_gateway.server import bind
 from keck_gateway.service import raise_open_files_limit, serve
@@ -22,6 +23,7 @@ def main() -> int:
     """Run the gateway; the process's exit code."""
     try:
         effective = settings.load()
+        worker = Worker.of(effective, "gateway")
         require_safe_binding(effective)
         bound = bind(effective.http_host, effective.http_port)
     except SettingError as error:
@@ -31,7 +33,7 @@ def main() -> int:
     warn_of_unknown_variables()
     raise_open_files_limit()
     return asyncio.run(
-        run_service(effective, name="keck-gateway", main=partial(serve, settings=effective, bound=bound))
+        run_service(effective, name=worker.name, main=partial(serve, settings=effective, bound=bound))
     )
 
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import resource
 import socket
-import time
 from contextlib import AsyncExitStack
 
-from keck._version import __version__
 from keck.bus import Bus
 from keck.fleet import Beat, Fleet
 from keck.logs import logger
 from keck.messages import Heartbeat
 from keck.settings import Settings
 from keck.streams import provision
+from keck.worker import Worker
 from keck_gateway.app import build_app
 from keck_gateway.desk import Desk
 from keck_gateway.nats_service import NatsService
@@ -82,23 +79,9 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
 
 
 def _beat(bus: Bus, desk: Desk, *, url: str) -> Beat:
-    host = socket.gethostname()
-    fallback = f"gateway-{host}-{os.getpid()}"
-    started_at = time.time()
+    worker = Worker.of(desk.settings, "gateway")
 
     def make() -> Heartbeat:
-        return Heartbeat(
-            # A host's name may hold dots, which a key of the bucket may not.
-            worker=desk.settings.worker or re.sub(r"[^A-Za-z0-9_-]", "-", fallback)[-64:],
-            role="gateway",
-            host=host,
-            pid=os.getpid(),
-            version=__version__,
-            started_at=started_at,
-            at=time.time(),
-            slots=desk.settings.max_waiting,
-            busy=desk.waiters.count,
-            facts={"url": url},
-        )
+        return worker.heartbeat(slots=desk.settings.max_waiting, busy=desk.waiters.count, facts={"url": url})
 
     return Beat(bus, make)
