@@ -200,6 +200,14 @@ class Bus:
             return None
         return int((message.headers or {})["Nats-Sequence"]), message.data
 
+    async def is_decided(self, key: subjects.CheckKey) -> bool:
+        """Whether a verdict is stored: an earlier delivery may have got that far, its acknowledgement lost.
+
+        Raises:
+            Unavailable: the bus does not answer.
+        """
+        return await self.last_by_subject(subjects.EVALS, subjects.eval_done(key)) is not None
+
     async def request(self, subject: str, payload: bytes, *, timeout_s: float = _ACK_TIMEOUT_S) -> Msg:
         """Ask the server something that may be asked twice, and once more while it is restarting.
 

@@ -80,6 +80,15 @@ async def test_a_second_verdict_is_refused_and_the_first_stays(bus: Bus) -> None
     assert decode(stored[1], EvalDone).message == "first"
 
 
+async def test_a_check_is_decided_once_its_verdict_is_stored_and_only_in_that_generation(bus: Bus) -> None:
+    event = sample_eval_done()
+    key = CheckKey(event.run, event.check_id, event.generation)
+    assert not await bus.is_decided(key)
+    await bus.publish_terminal(event)
+    assert await bus.is_decided(key)
+    assert not await bus.is_decided(key._replace(generation=1))
+
+
 async def test_of_many_writers_exactly_one_decides(bus: Bus) -> None:
     check_id = sample_request().check_id
     verdicts = [sample_eval_done(message=str(writer), check_id=check_id) for writer in range(20)]

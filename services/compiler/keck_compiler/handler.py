@@ -41,7 +41,8 @@ class Handler:
 
     async def handle(self, request: CheckRequested, attempt: int) -> None:
         """Handle one delivery of a request."""
-        if attempt > 1 and await self._is_decided(request):
+        key = CheckKey(request.run, request.check_id, request.generation)
+        if attempt > 1 and await self.bus.is_decided(key):
             return
         started = time.time()
 
@@ -63,11 +64,6 @@ class Handler:
             failure_kind=failure_kind,
         )
         await self._publish_verdict(request, failure, time.time(), attempts)
-
-    async def _is_decided(self, request: CheckRequested) -> bool:
-        """Whether an earlier delivery got as far as a verdict, its acknowledgement lost."""
-        subject = subjects.eval_done(CheckKey(request.run, request.check_id, request.generation))
-        return await self.bus.last_by_subject(subjects.EVALS, subject) is not None
 
     async def _publish_verdict(
         self, request: CheckRequested, failure: Failure, started: float, attempt: int
@@ -120,7 +116,7 @@ class Handler:
         await self.bus.publish(
             subjects.compile_done(ready.target.name, request.lane, request.run, request.check_id),
             event,
-            msg_id=subjects.build_id(subjects.CheckKey(request.run, request.check_id, request.generation)),
+            msg_id=subjects.build_id(CheckKey(request.run, request.check_id, request.generation)),
         )
         await self._progress(request, "compiled", _summary(ready), target=ready.target.name)
         logger().info(

@@ -12,6 +12,7 @@ from keck.kinds import kind_named
 from keck.logs import logger
 from keck.messages import CheckProgress, CompileDone, EvalDone, Source, verdict_of
 from keck.settings import Settings
+from keck.subjects import CheckKey
 from keck.verdict import Verdict
 from keck_executor.judge.job import Job, Phase
 from keck_executor.judge_process import JudgeProcess
@@ -49,13 +50,17 @@ class Handler:
 
     async def handle(self, event: CompileDone, attempt: int) -> None:
         """Judge a build and publish its verdict; returns once that is stored."""
+        key = CheckKey(event.run, event.check_id, event.generation)
+        if attempt > 1 and await self._bus.is_decided(key):
+            return
         if time.time() > event.deadline:
             await self._bus.publish_terminal(
                 verdict_of(
                     event,
                     Verdict.DEADLINE_EXCEEDED,
                     stage="compile",
-                    message="the deadline passed while the build waited for an executor",
+                    message="the check's deadline passed while its build waited for an executor",
+                    failure_kind="deadline",
                     attempts=attempt,
                 )
             )
