@@ -17,8 +17,9 @@ from keck.settings import Settings
 from keck.subjects import CheckKey
 from keck.testing import async_wait_until, sample_request
 from keck.verdict import Verdict
+from keck.worker import Worker
 from keck_cell import call_from_load_inline
-from keck_compiler import service
+from keck_compiler.service import serve
 
 _HEAD = "import torch\nfrom torch.utils.cpp_extension import load_inline\n"
 _MODEL = "class ModelNew(torch.nn.Module):\n    def forward(self, x):\n        return x\n"
@@ -33,12 +34,16 @@ PyMODINIT_FUNC PyInit_NAME() { return PyModule_Create(&module); }
 """
 
 
+async def _serve(bus: Bus, stop: asyncio.Event, settings: Settings) -> None:
+    await serve(bus, stop, settings=settings, worker=Worker.of(settings, "compiler"))
+
+
 @pytest.fixture
 async def compiler(bus: Bus) -> AsyncIterator[None]:
     """A compiler that serves until the test is over."""
     stop = asyncio.Event()
     settings = Settings(worker="compiler-under-test", compile_timeout_s=400.0, record_timeout_s=200.0)
-    serving = asyncio.create_task(service.serve(bus, stop, settings))
+    serving = asyncio.create_task(_serve(bus, stop, settings))
     yield
     stop.set()
     await serving
@@ -207,7 +212,7 @@ async def test_a_compiler_says_that_it_lives_and_that_it_leaves(bus: Bus) -> Non
     fleet = Fleet(bus)
     await fleet.start()
     stop = asyncio.Event()
-    serving = asyncio.create_task(service.serve(bus, stop, Settings(worker="alive", compiler_cpus=1)))
+    serving = asyncio.create_task(_serve(bus, stop, Settings(worker="alive", compiler_cpus=1)))
     assert await fleet.wait_for(lambda seen: bool(seen.live("compiler")), 10)
     (beat,) = fleet.live("compiler")
     assert (beat.worker, beat.slots, beat.state) == (
