@@ -19,7 +19,7 @@ from keck.testing import async_wait_until, sample_request
 from keck.verdict import Verdict
 from keck.worker import Worker
 from keck_cell import call_from_load_inline
-from keck_compiler.service import serve
+from keck_compiler.service import serve, slots_of
 
 _HEAD = "import torch\nfrom torch.utils.cpp_extension import load_inline\n"
 _MODEL = "class ModelNew(torch.nn.Module):\n    def forward(self, x):\n        return x\n"
@@ -217,7 +217,7 @@ async def test_a_compiler_says_that_it_lives_and_that_it_leaves(bus: Bus) -> Non
     (beat,) = fleet.live("compiler")
     assert (beat.worker, beat.slots, beat.state) == (
         "alive",
-        service.slots_of(Settings(compiler_cpus=1)),
+        slots_of(Settings(compiler_cpus=1)),
         "ready",
     )
     assert beat.facts["torch"]
