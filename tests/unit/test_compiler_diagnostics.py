@@ -119,9 +119,9 @@ def test_ptxas_facts_are_read_where_the_candidate_asks_for_them() -> None:
 
 def test_logs_name_files_and_not_this_machine() -> None:
     log = (
-        "/scratch/keck-build-1/build/main.cpp:3:1: error: x\n"
+        "/scratch/keck-build-1/work/main.cpp:3:1: error: x\n"
         "/scratch/keck-build-1/src/sub/a.h:1:1: error: y\n"
-        "c++ -I/opt/env/lib/python3.11/site-packages/torch/include -c /scratch/keck-build-1/build/main.cpp\n"
+        "c++ -I/opt/env/lib/python3.11/site-packages/torch/include -c /scratch/keck-build-1/work/main.cpp\n"
         "/opt/cuda/include/cuda_runtime.h(9): warning: z\n"
     )
     short = shortened(log, directory=Path("/scratch/keck-build-1"), cuda_home=Path("/opt/cuda"))
