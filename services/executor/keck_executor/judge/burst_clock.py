@@ -25,7 +25,7 @@ from keck_executor.judge.failure import Failed, failure_of
 from keck_executor.judge.inputs import InputSet, checked_view
 from keck_executor.judge.link import BrokenProtocol, OutOfBudget
 from keck_executor.judge.outputs import Expected, Ledger, require_same_form
-from keck_executor.judge.side import IN_ARENA, OUT_ARENA, CheckedSide, flat_bytes
+from keck_executor.judge.side import IN_ARENA, JITTER_SLOTS, OUT_ARENA, CheckedSide, flat_bytes
 from keck_executor.judge.single_clock import Samples
 from keck_executor.runner.memory import DeviceFlags
 from keck_executor.runner.wire import (
@@ -219,12 +219,12 @@ class BurstClock:
         return self._nulls[key]
 
     def _burst(self, side: CheckedSide, plan: _Plan, *, null: bool = False) -> Burst:
-        base = ALIGNMENT * self._random.randrange(16)
+        base = ALIGNMENT * self._random.randrange(JITTER_SLOTS)
         chosen = [self._random.choice(self._sets) for _ in range(plan.k)]
         if plan.k <= len(self._sets):
             chosen = self._random.sample(list(self._sets), plan.k)
         region = plan.k * self._slot
-        side.ensure(IN_ARENA, region + 16 * ALIGNMENT)
+        side.ensure(IN_ARENA, region + JITTER_SLOTS * ALIGNMENT)
         side.ensure(OUT_ARENA, max(1, plan.k * plan.slot))
         self._stage([inputs for inputs, _ in chosen])
         held = side.memory(IN_ARENA)[base : base + region]

@@ -17,12 +17,22 @@ from keck_executor.judge.inputs import Form, InputSet, checked_view
 from keck_executor.judge.link import BrokenProtocol, RunnerLink
 from keck_executor.runner.wire import ALIGNMENT, ProtocolError, Reply, Status
 
-__all__ = ["IN_ARENA", "OUT_ARENA", "STATE_ARENA", "CheckedSide", "SingleCall", "fingerprint", "flat_bytes"]
+__all__ = [
+    "IN_ARENA",
+    "JITTER_SLOTS",
+    "OUT_ARENA",
+    "STATE_ARENA",
+    "CheckedSide",
+    "SingleCall",
+    "fingerprint",
+    "flat_bytes",
+]
 
 IN_ARENA = 1
 OUT_ARENA = 2
 STATE_ARENA = 3
-_JITTER_SLOTS = 16
+JITTER_SLOTS = 16
+"""Places, 512 bytes apart, at one of which the inputs of a call begin."""
 _FINGERPRINT_POINTS = 4096
 _FIRST_GUESS = 16 << 20
 
@@ -105,9 +115,9 @@ class CheckedSide:
         """
         size = inputs.form.size
         self.link.thaw()
-        self.ensure(IN_ARENA, size + _JITTER_SLOTS * ALIGNMENT)
+        self.ensure(IN_ARENA, size + JITTER_SLOTS * ALIGNMENT)
         self.ensure(OUT_ARENA, self.out_bytes or _FIRST_GUESS)
-        base = ALIGNMENT * secrets.randbelow(_JITTER_SLOTS)
+        base = ALIGNMENT * secrets.randbelow(JITTER_SLOTS)
         held, out = self.memory(IN_ARENA)[base : base + size], self.memory(OUT_ARENA)
         held.copy_(inputs.master)
         out[: self.out_bytes or out.numel()].fill_(0xFF)  # NaN in every float format
