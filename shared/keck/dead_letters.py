@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 
 from keck import subjects
 from keck.bus import Bus
-from keck.messages import NAME_PATTERN, CheckRequested, EvalDone, verdict_of
+from keck.messages import DECODING_ERRORS, NAME_PATTERN, CheckRequested, EvalDone, verdict_of
 from keck.verdict import Verdict
 
 __all__ = ["bury", "names_in", "verdict_on_unreadable"]
@@ -71,7 +71,7 @@ def _generation_in(data: bytes) -> int:
     """The generation, from bytes that are no valid event but may still be a map; else 0."""
     try:
         fields: Any = msgspec.msgpack.decode(data)
-    except msgspec.DecodeError:
+    except DECODING_ERRORS:
         return 0
     generation = fields.get("generation") if isinstance(fields, dict) else None
     return generation if type(generation) is int and generation >= 0 else 0

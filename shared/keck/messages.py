@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -18,6 +18,7 @@ from keck.errors import BadRequest
 from keck.verdict import Verdict
 
 __all__ = [
+    "DECODING_ERRORS",
     "INLINE_SOURCE_BYTES",
     "MAX_LOG_BYTES",
     "MAX_SOURCE_BYTES",
@@ -358,6 +359,8 @@ Event = CheckRequested | CompileDone | EvalDone | CheckProgress | Heartbeat
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Event)
 _json_encoder = msgspec.json.Encoder()
+DECODING_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""All that msgspec raises on bytes of any kind; the last two, on bad text and deep nesting, are none of its own."""
 _E = TypeVar("_E", CheckRequested, CompileDone, EvalDone, CheckProgress, Heartbeat)
 
 
@@ -374,7 +377,7 @@ def decode(data: bytes, expect: type[_E]) -> _E:
     """
     try:
         event = _decoder.decode(data)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except DECODING_ERRORS as error:
         raise BadRequest(f"not a valid {_tag(expect)} event: {error}") from error
     if not isinstance(event, expect):
         raise BadRequest(f"expected a {_tag(expect)} event, got {_tag(type(event))}")
