@@ -317,7 +317,7 @@ _JSON = st.recursive(
 _RECORDS = st.fixed_dictionaries(
     {"calls": st.lists(st.dictionaries(st.sampled_from(sorted(_CALL)), _JSON, max_size=3).map(lambda d: _CALL | d), max_size=3),
      "lines": st.lists(st.integers(), max_size=4)},
-    optional={"error": _JSON, "trace": _JSON, "refused": _JSON, "lines": _JSON, "calls": _JSON},
+    optional={"error": _JSON, "trace": _JSON, "refused": _JSON},
 )  # fmt: skip
 
 
