@@ -6,20 +6,25 @@ examples that take longer than they may. What was found once stays in the target
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, seed, settings
 from hypothesis import strategies as st
+
+from keck.embedded import Embedded
 
 FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 """For all targets together; 0: the few fixed examples of the ordinary run."""
@@ -148,6 +153,72 @@ def fuzz(request: pytest.FixtureRequest) -> Iterator[Fuzz]:
 def _share(item: pytest.Item) -> int:
     marker = item.get_closest_marker("fuzz")
     return int(marker.kwargs.get("share", 1)) if marker else 1
+
+
+class System:
+    """The real services, each a process, on a real nats-server: what they did that they must not."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.http_url = ""
+        self.nats_url = ""
+        self.deaths: list[str] = []
+        self._pids: dict[str, int] = {}
+        self._error: BaseException | None = None
+        self._started = threading.Event()
+        self._stop = threading.Event()
+        # The kernel ends the services with the thread that started them.
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="system")
+
+    def __enter__(self) -> System:
+        self._thread.start()
+        self._started.wait()
+        if self._error is not None:
+            self._thread.join()
+            raise self._error
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    async def _run(self) -> None:
+        environment = {"COMPILER_CPUS": "1", "KECK_LOG_LEVEL": "error"}
+        try:
+            async with Embedded(
+                directory=self.directory,
+                devices=("cpu",),
+                settings_env=environment,
+                start_timeout_s=300,
+                report=self.deaths.append,
+            ) as running:
+                self.http_url, self.nats_url = running.http_url, running.nats_url
+                self._pids = {
+                    beat.role: beat.pid for role in ("gateway", "compiler", "executor") for beat in running.fleet.live(role)
+                }
+                self._started.set()
+                await asyncio.to_thread(self._stop.wait)
+        except BaseException as error:  # noqa: BLE001 - told by the thread that waits
+            self._error = error
+            self._started.set()
+
+    def resident_mib(self, role: str) -> int:
+        """Memory that a service's process holds now."""
+        for line in Path(f"/proc/{self._pids[role]}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) // 1024
+        raise AssertionError(f"the {role} has no memory: it is gone")
+
+    def log(self, name: str) -> str:
+        """What a service wrote."""
+        return "".join(path.read_text() for path in sorted((self.directory / "logs").glob(f"{name}*.log")))
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """One system for all live targets; a service that dies is a finding of the target that was running."""
+    with System(tmp_path_factory.mktemp("system")) as running:
+        yield running
 
 
 def pytest_configure(config: pytest.Config) -> None:

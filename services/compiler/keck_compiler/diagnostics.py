@@ -26,7 +26,7 @@ _PTXAS = re.compile(
     r"^(?:ptxas|nvlink) (?:(?P<file>[^,\s]+), line (?P<line>[0-9]{1,9}); )?(?P<severity>fatal|error|warning)\s*: (?P<text>.*)$"
 )
 _UNDEFINED = re.compile(
-    r"^(?:\S*ld(?:\.\w+)?: )?(?:[^\s:]+:)*?(?P<where>[^\s:()]+)(?::\([^)]*\))?: "
+    r"^(?:\S*ld(?:\.\w+)?: )?(?:[^\s:]+:)*?(?P<where>[^\s:()]+)(?::\([^)]{0,300}\))?: "
     r"(?P<text>(?:undefined reference to|multiple definition of) .*)$"
 )
 _LINKER = re.compile(
