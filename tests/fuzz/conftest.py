@@ -194,7 +194,9 @@ class System:
             ) as running:
                 self.http_url, self.nats_url = running.http_url, running.nats_url
                 self._pids = {
-                    beat.role: beat.pid for role in ("gateway", "compiler", "executor") for beat in running.fleet.live(role)
+                    beat.role: beat.pid
+                    for role in ("gateway", "compiler", "executor")
+                    for beat in running.fleet.live(role)
                 }
                 self._started.set()
                 await asyncio.to_thread(self._stop.wait)

@@ -101,7 +101,9 @@ _HEADERS = st.sampled_from(
         b"Content-Type: multipart/mixed; boundary=b\r\n",
     ]
 )  # fmt: skip
-_FIELDS = st.sampled_from([name.encode() for names in _KINDS.values() for name in names]) | st.binary(max_size=8)
+_FIELDS = st.sampled_from([name.encode() for names in _KINDS.values() for name in names]) | st.binary(
+    max_size=8
+)
 
 
 @st.composite
@@ -109,9 +111,24 @@ def _multipart(draw: st.DrawFn) -> bytes:
     body = bytearray(draw(st.sampled_from([b"", b"preamble\r\n", b"\r\n"])))
     for _ in range(draw(st.integers(0, 3))):
         name, header = draw(_FIELDS), draw(_HEADERS)
-        extra = draw(st.sampled_from([b"", b'; filename="x.py"', b"; filename*=utf-8''%ff", b'; name="y"', b'; filename="' + b"n" * 9_000 + b'"']))
+        extra = draw(
+            st.sampled_from(
+                [
+                    b"",
+                    b'; filename="x.py"',
+                    b"; filename*=utf-8''%ff",
+                    b'; name="y"',
+                    b'; filename="' + b"n" * 9_000 + b'"',
+                ]
+            )
+        )
         content = draw(st.binary(max_size=40))
-        body += b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n%s\r\n%s\r\n' % (name, extra, header, content)
+        body += b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n%s\r\n%s\r\n' % (
+            name,
+            extra,
+            header,
+            content,
+        )
     return bytes(body) + draw(st.sampled_from([b"--b--\r\n", b"--b--", b"", b"--b", b"\r\n--b\r\n", b"--b-"]))
 
 
@@ -121,7 +138,9 @@ _URLENCODED = st.one_of(
     ),
     st.binary(max_size=100),
     st.text(max_size=40).map(lambda text: f"cuda_code={text}&cuda_code=%FF&torch_code".encode()),
-    st.sampled_from([b"cuda_code=%ZZ&torch_code=%", b"=&=&=", b"cuda_code[]=x&cuda_code[a]=y", b"+" * 2_000, b"%00" * 500]),
+    st.sampled_from(
+        [b"cuda_code=%ZZ&torch_code=%", b"=&=&=", b"cuda_code[]=x&cuda_code[a]=y", b"+" * 2_000, b"%00" * 500]
+    ),
 )
 _COUNTS = st.integers(1, 200_000)
 _MANY = st.one_of(
@@ -129,12 +148,18 @@ _MANY = st.one_of(
     _COUNTS.map(lambda n: b"a&" * n),
     _COUNTS.map(lambda n: b"cuda_code=x&" * (n // 8)),
     _COUNTS.map(lambda n: b"".join(b"%d=&" % i for i in range(n))),
-    _COUNTS.map(lambda n: b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n' * (n // 8) + b"--b--\r\n"),
+    _COUNTS.map(
+        lambda n: b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n' * (n // 8) + b"--b--\r\n"
+    ),
     _COUNTS.map(lambda n: b"--b\r\n" * n),
     _COUNTS.map(lambda n: b'--b\r\nContent-Disposition: form-data; name="a"' + b"; a=b" * n),
     _COUNTS.map(lambda n: b'--b\r\nContent-Disposition: form-data; name="' + b'\\"' * n),
     _COUNTS.map(lambda n: b"\r" * n + b"--b"),
-    _COUNTS.map(lambda n: b'--b\r\nContent-Disposition: form-data; name="cuda_code"\r\n\r\n' + b"\r\n--" * n + b"\r\n--b--"),
+    _COUNTS.map(
+        lambda n: (
+            b'--b\r\nContent-Disposition: form-data; name="cuda_code"\r\n\r\n' + b"\r\n--" * n + b"\r\n--b--"
+        )
+    ),
     st.just(b"cuda_code=" + b"x" * RAW_BODY_BYTES),
     st.just(b'--b\r\nContent-Disposition: form-data; name="cuda_code"\r\n\r\n' + b"x" * RAW_BODY_BYTES),
 )
@@ -158,7 +183,11 @@ def test_forms_of_any_bytes(fuzz, gateway):
             assert len(response.content) < 100_000
 
         fuzz(
-            st.tuples(st.sampled_from(sorted(_KINDS)), _TYPES, st.one_of(_multipart(), _URLENCODED, _URLENCODED, _MANY)),
+            st.tuples(
+                st.sampled_from(sorted(_KINDS)),
+                _TYPES,
+                st.one_of(_multipart(), _URLENCODED, _URLENCODED, _MANY),
+            ),
             check,
             examples=150,
             cpu_s=20.0,
@@ -204,7 +233,9 @@ def test_json_of_any_bytes(fuzz, gateway):
             response = http.post("/v1/checks", content=body)
             answer = response.json()
             assert response.status_code in (202, 400, 409, 413, 429), (body[:300], response.text[:2_000])
-            assert set(answer) >= ({"check_id"} if response.status_code == 202 else {"type", "title", "detail"})
+            assert set(answer) >= (
+                {"check_id"} if response.status_code == 202 else {"type", "title", "detail"}
+            )
             assert time.monotonic() - began < 10.0, body[:300]
             assert len(response.content) < 100_000
             if response.status_code == 202:
@@ -218,7 +249,9 @@ def test_json_of_any_bytes(fuzz, gateway):
             known=[
                 # Blank lines, as many as a candidate may have: the search for an import of Triton took minutes, during
                 # which the gateway answered nobody.
-                json.dumps({"candidate": "\n" * 380_000, "reference": "r", "options": {"device": "auto"}}).encode(),
+                json.dumps(
+                    {"candidate": "\n" * 380_000, "reference": "r", "options": {"device": "auto"}}
+                ).encode(),
             ],
             examples=150,
             cpu_s=20.0,
@@ -231,7 +264,22 @@ _SEGMENTS = st.text(max_size=12) | st.sampled_from(
     ["x", "*", ">", "a.b", "..", "%", "%00", "%0a", "a" * 64, "a" * 65, "a" * 5_000, " ", "é", "x/y", "x\n"]
 )
 _NUMBERS = st.integers().map(str) | st.sampled_from(
-    ["9" * 100, "9" * 3_000, "9" * 4_500, "1e3", "nan", "inf", "-inf", "-0", "0x1", "", " 1", "1_0", "٣", "1e400"]
+    [
+        "9" * 100,
+        "9" * 3_000,
+        "9" * 4_500,
+        "1e3",
+        "nan",
+        "inf",
+        "-inf",
+        "-0",
+        "0x1",
+        "",
+        " 1",
+        "1_0",
+        "٣",
+        "1e400",
+    ]
 )
 
 

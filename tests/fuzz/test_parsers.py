@@ -88,7 +88,9 @@ def in_linear_time(parse: Callable[[str], object], size: int) -> Callable[[tuple
         if whole_s < 0.5:
             return
         part_s = min(timed(drawn, size // 8) for _ in range(3))
-        assert whole_s < 24 * max(part_s, 0.005), f"{part_s:.3f} s for {size // 8}, {whole_s:.3f} s for {size}"
+        assert whole_s < 24 * max(part_s, 0.005), (
+            f"{part_s:.3f} s for {size // 8}, {whole_s:.3f} s for {size}"
+        )
 
     return check
 
@@ -151,7 +153,12 @@ def test_diagnostics_in_linear_time(fuzz):
         repeated(*LOG_TOKENS),
         in_linear_time(parse, MAX_LOG_BYTES),
         # A log of digits: each was the start of another search for ` bytes smem` or ` bytes spill stores`, 22 s in all.
-        known=[("", "7", ""), ("ptxas info : Used 1 registers", "7", ""), ("x", "a:(", ""), ("", "9" * 5_000, "")],
+        known=[
+            ("", "7", ""),
+            ("ptxas info : Used 1 registers", "7", ""),
+            ("x", "a:(", ""),
+            ("", "9" * 5_000, ""),
+        ],
         cpu_s=4.0,
     )
 
@@ -177,7 +184,9 @@ def test_build_logs_in_linear_time(fuzz):
 
 
 def test_what_a_process_printed(fuzz):
-    pieces = st.lists(st.binary(max_size=40) | st.sampled_from(LOG_TOKENS).map(lambda s: s.encode("utf-8", "replace")))
+    pieces = st.lists(
+        st.binary(max_size=40) | st.sampled_from(LOG_TOKENS).map(lambda s: s.encode("utf-8", "replace"))
+    )
 
     def check(drawn: tuple[int, list[bytes], int]) -> None:
         limit, parts, times = drawn
@@ -187,7 +196,9 @@ def test_what_a_process_printed(fuzz):
         text = log.text()
         # A byte that is no UTF-8 becomes three; the mark of the cut is short.
         assert len(text.encode()) <= 3 * limit + 64
-        assert not any(ord(letter) < 32 and letter not in "\t\n" or 127 <= ord(letter) < 160 for letter in text)
+        assert not any(
+            (ord(letter) < 32 and letter not in "\t\n") or 127 <= ord(letter) < 160 for letter in text
+        )
         if log.total <= limit and text.isascii():
             assert "bytes left out" not in text or b"left out" in b"".join(parts * times)
 
@@ -206,7 +217,19 @@ def test_what_a_process_printed_in_linear_time(fuzz):
 
 # --- What a candidate builds
 
-_NAMES = ("load_inline", "load", "cpp_extension", "torch", "triton", "utils", "x", "ModelNew", "é", "cuda", "cuda_sources")
+_NAMES = (
+    "load_inline",
+    "load",
+    "cpp_extension",
+    "torch",
+    "triton",
+    "utils",
+    "x",
+    "ModelNew",
+    "é",
+    "cuda",
+    "cuda_sources",
+)
 SOURCE_TOKENS = (
     *_NAMES, "import ", "from ", "as ", "torch.utils.cpp_extension", "(", ")", "[", "]", "{", "}", ".", ",", ":", "=", "\n",
     "\n    ", " ", "\t", "\f", "\r", "\0", "def ", "class ", "lambda: ", "async ", "await ", "@", "-", "not ", "+", "*", "**",
@@ -229,7 +252,11 @@ NESTED = nested(("(", ")"), ("-", ""), ("not ", ""), ("", ".a"), ("", "()"), (""
 
 def _scan(source: str) -> None:
     # The compiler's order: what is no candidate is refused before it is scanned.
-    problems = [problem for kind in KINDS.values() for problem in (kind.candidate_problem(source), kind.reference_problem(source))]
+    problems = [
+        problem
+        for kind in KINDS.values()
+        for problem in (kind.candidate_problem(source), kind.reference_problem(source))
+    ]
     for problem in problems:
         assert_one_line_for_people(problem or "")
     may_build(source)
@@ -271,13 +298,23 @@ def test_sources_are_looked_at_in_linear_time(fuzz):
         with contextlib.suppress(msgspec.ValidationError, UnicodeEncodeError):
             target_wanted(_request(source))
 
-    tokens = [token for token in SOURCE_TOKENS if token not in ("cuda", "cuda_sources")] + ["cuda_sources", "CUDA", "(?"]
+    tokens = [token for token in SOURCE_TOKENS if token not in ("cuda", "cuda_sources")] + [
+        "cuda_sources",
+        "CUDA",
+        "(?",
+    ]
     fuzz(
         repeated(*tokens),
         in_linear_time(look, MAX_SOURCE_BYTES),
         # Blank lines before an import of Triton: each was the start of another search to their end. At the size that
         # is taken the gateway and the compiler stood still for ten minutes.
-        known=[("", "\n", ""), ("", "\n\f", "x"), ("", " \n", ""), ("import", "\n", ""), ("cuda_sources=", "[ ", "")],
+        known=[
+            ("", "\n", ""),
+            ("", "\n\f", "x"),
+            ("", " \n", ""),
+            ("import", "\n", ""),
+            ("cuda_sources=", "[ ", ""),
+        ],
         cpu_s=4.0,
     )
 
@@ -351,7 +388,9 @@ def _record(**changes: Any) -> bytes:
 
 
 def test_records_of_any_content(fuzz):
-    deep = st.integers(1, 3_000).map(lambda n: b'{"calls": [], "lines": [], "error": ' + b"[" * n + b"]" * n + b"}")
+    deep = st.integers(1, 3_000).map(
+        lambda n: b'{"calls": [], "lines": [], "error": ' + b"[" * n + b"]" * n + b"}"
+    )
     fuzz(
         _RECORDS.map(_dumped) | _JSON.map(_dumped) | st.binary(max_size=60) | deep,
         _read_record,
@@ -383,7 +422,9 @@ def test_one_recorded_call_of_any_content(fuzz):
             return
         assert ExtensionCall.from_json(call.to_json()) == call
 
-    calls = st.dictionaries(st.sampled_from(sorted(_CALL)), _JSON, max_size=4).map(lambda changes: _dumped(_CALL | changes))
+    calls = st.dictionaries(st.sampled_from(sorted(_CALL)), _JSON, max_size=4).map(
+        lambda changes: _dumped(_CALL | changes)
+    )
     fuzz(
         calls | st.binary(max_size=40) | st.integers(1, 5_000).map(lambda n: b"[" * n),
         check,
@@ -409,7 +450,9 @@ def _flagged(flags: list[str], field: str = "extra_cflags") -> ExtensionCall:
 def test_flags_of_any_text(fuzz):
     def check(flags: list[str]) -> None:
         for field in ("extra_cflags", "extra_cuda_cflags", "extra_ldflags"):
-            assert_one_line_for_people((refused_flag(_flagged(flags, field)) or "").encode("utf-8", "replace").decode())
+            assert_one_line_for_people(
+                (refused_flag(_flagged(flags, field)) or "").encode("utf-8", "replace").decode()
+            )
 
     known = [["-Xlinker=" * 3_000 + "-x"], ["-?" + "a" * 100_000], ["-Wl,-Wl," * 3_000 + "-x"]]
     fuzz(FLAGS, check, known=known)
@@ -516,7 +559,9 @@ def test_files_a_cell_left(fuzz, tmp_path):
         assert kind == "file"
         assert len(data) == size <= limit
 
-    names = st.sampled_from(["file", "work", "", ".", "..", "/etc/passwd", "a" * 300, "file/x"]) | st.just("file")
+    names = st.sampled_from(["file", "work", "", ".", "..", "/etc/passwd", "a" * 300, "file/x"]) | st.just(
+        "file"
+    )
     fuzz(
         st.tuples(
             st.sampled_from(["file", "link", "loop", "pipe", "nothing"]),
@@ -530,7 +575,9 @@ def test_files_a_cell_left(fuzz, tmp_path):
 
 
 def test_targets_of_any_request(fuzz):
-    archs = st.from_regex(r"[0-9a-zA-Z.+; ]{0,64}", fullmatch=True) | st.sampled_from(["9.0", "9.0a", "8.0 9.0", "1" * 64])
+    archs = st.from_regex(r"[0-9a-zA-Z.+; ]{0,64}", fullmatch=True) | st.sampled_from(
+        ["9.0", "9.0a", "8.0 9.0", "1" * 64]
+    )
     beats = st.builds(
         lambda target, arch, slots, busy, state: Heartbeat(
             worker="w", role="executor", host="", pid=1, version="", started_at=0.0, at=0.0, slots=slots, busy=busy,
@@ -552,13 +599,22 @@ def test_targets_of_any_request(fuzz):
                 assert target.name == "cpu" or target.name == "cuda-any" or target.name[2:].isdigit()
                 assert not set(target.name) & set(".*> ")
 
-    fuzz(st.tuples(SOURCES, st.sampled_from(["auto", "cpu", "cuda"]), archs, archs, st.lists(beats, max_size=3)), check)
+    fuzz(
+        st.tuples(
+            SOURCES, st.sampled_from(["auto", "cpu", "cuda"]), archs, archs, st.lists(beats, max_size=3)
+        ),
+        check,
+    )
 
 
 # --- The runner's datagrams
 
 _NODE = st.builds(
-    Node, st.sampled_from(NodeKind), st.integers(0, 12), st.binary(min_size=8, max_size=8), st.text("abé", max_size=10)
+    Node,
+    st.sampled_from(NodeKind),
+    st.integers(0, 12),
+    st.binary(min_size=8, max_size=8),
+    st.text("abé", max_size=10),
 )
 _SIZES = st.integers(0, 2**47) | st.sampled_from([0, 1, 2**47, 2**62])
 _TENSOR = st.integers(0, MAX_DIMS).flatmap(
@@ -656,7 +712,9 @@ def test_trees_of_any_nodes(fuzz):
 def test_values_of_any_kind(fuzz):
     import torch
 
-    tensors = st.sampled_from([torch.zeros(2), torch.zeros(0), torch.zeros(1).to_sparse(), torch.zeros([1] * 9)])
+    tensors = st.sampled_from(
+        [torch.zeros(2), torch.zeros(0), torch.zeros(1).to_sparse(), torch.zeros([1] * 9)]
+    )
     values = st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | _TEXTS | tensors | st.binary(max_size=3) | st.just(object()),
         lambda inner: st.lists(inner, max_size=4)

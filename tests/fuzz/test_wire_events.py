@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
+import threading
+import time
+import uuid
+from collections.abc import Coroutine
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
+import nats.errors
 import pytest
 from hypothesis import strategies as st
 
+from keck import subjects
+from keck.bus import Bus
 from keck.dead_letters import verdict_on_unreadable
 from keck.errors import BadRequest
 from keck.messages import (
@@ -23,6 +33,8 @@ from keck.messages import (
     encode,
     to_json,
 )
+from keck.subjects import CheckKey
+from keck.testing import sample_compile_done, sample_request
 from keck_gateway.bodies import CheckBody
 from keck_gateway.nats_service import _decoded
 
@@ -47,7 +59,7 @@ _VALUES = st.recursive(
     | st.integers(-(2**63), 2**64 - 1)
     | st.floats()
     | st.binary(max_size=20)
-    | st.datetimes(timezones=st.just(__import__("datetime").timezone.utc)),
+    | st.datetimes(timezones=st.just(UTC)),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8) | st.integers(-9, 9), inner, max_size=4),
     max_leaves=8,
 )  # fmt: skip
@@ -186,7 +198,9 @@ def request_bodies(draw: st.DrawFn) -> tuple[bytes, bool]:
     body: dict[str, Any] = {"candidate": "class ModelNew: ...", "reference": "class Model: ..."}
     body |= draw(st.dictionaries(st.sampled_from(CheckBody.__struct_fields__), _VALUES, max_size=4))
     is_json = draw(st.booleans())
-    data = bytearray(msgspec.json.encode(body) if is_json and _is_json(body) else msgspec.msgpack.encode(body))
+    data = bytearray(
+        msgspec.json.encode(body) if is_json and _is_json(body) else msgspec.msgpack.encode(body)
+    )
     at = draw(st.integers(0, len(data)))
     data[at:at] = draw(st.just(b"") | _SPLICES | st.sampled_from([b"[" * 5_000, b'"\\ud800"', b"9" * 5_000]))
     return bytes(data), is_json
@@ -210,3 +224,171 @@ def test_requests_that_are_answered_over_the_bus(fuzz):
         assert isinstance(body, CheckBody)
 
     fuzz(request_bodies(), check_body)
+
+
+# --- The same on a real bus, with real services at its other end
+
+ANSWER_S = 120.0
+"""An executor judges one check at a time, and some of what is sent is one."""
+SERVICE_MIB = {"gateway": 512, "compiler": 512, "executor": 1024}
+
+
+class LiveBus:
+    """A connection to a bus, on a loop of its own, for targets that are plain functions."""
+
+    def __init__(self, url: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="bus")
+        self._url = url
+
+    def __enter__(self) -> LiveBus:
+        self._thread.start()
+        self.bus = self.run(Bus.connect(self._url, name="fuzz"))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.run(self.bus.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(ANSWER_S)
+
+    async def send(self, messages: list[tuple[str, bytes]]) -> None:
+        for subject, payload in messages:
+            if subject == subjects.CHECK_SERVICE:
+                # Whatever is asked is answered; a request that can be read waits for its verdict.
+                try:
+                    await self.bus.nc.request(subject, payload, timeout=20.0)
+                except nats.errors.TimeoutError:
+                    with_body = _decoded(payload, is_json=payload.lstrip()[:1] == b"{")
+                    assert isinstance(with_body, CheckBody)
+            else:
+                await self.bus.nc.publish(subject, payload)
+        await self.bus.barrier()
+
+    async def verdict(self, subject: str, what: object) -> EvalDone:
+        async with asyncio.timeout(ANSWER_S):
+            while (found := await self.bus.last_by_subject(subjects.EVALS, subject)) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        event: EvalDone = decode(found[1], EvalDone)
+        return event
+
+    async def settled(self) -> None:
+        """Return once no consumer of a living service holds or awaits anything."""
+        consumers = [
+            *((subjects.CHECKS, subjects.compile_consumer(lane)) for lane in subjects.LANES),
+            *((subjects.BUILDS, subjects.execute_consumer("cpu", lane)) for lane in subjects.LANES),
+        ]
+        async with asyncio.timeout(ANSWER_S):
+            for stream, consumer in consumers:
+                while True:
+                    info = await self.bus.api(f"CONSUMER.INFO.{stream}.{consumer}", {})
+                    if not info["num_pending"] and not info["num_ack_pending"]:
+                        break
+                    await asyncio.sleep(0.1)
+
+
+_NAMES = st.sampled_from(["018f2c", "train-7", "default", "x" * 64, "x" * 65, "é", "\u2028", "*", "-"])
+_FRESH = st.just("FRESH")
+_RUNS = st.just("fuzz") | _NAMES
+_SUBJECTS = st.one_of(
+    st.builds("check.requested.{}.{}.{}".format, st.sampled_from(subjects.LANES), _RUNS, _FRESH | _NAMES),
+    st.builds("compile.done.cpu.{}.{}.{}".format, st.sampled_from(subjects.LANES), _RUNS, _FRESH | _NAMES),
+    st.sampled_from(
+        [
+            "check.requested.bulk.x", "check.requested.bulk.a.b.c.d", "check.requested.bulk.", "check.requested.bulk.a.>",
+            "check.requested.bulk.a.*", "check.requested.interactive.018f2c.train-7", "check.requested.bulk.train-7.018f2c",
+            "compile.done.cpu.bulk.train-7.018f2c", "compile.done.cpu.bulk.x", "compile.done.cpu.interactive.a.b.c",
+            "eval.done.train-7.018f2c.2", "eval.done.a.b.x", "eval.done.a.b.-1", "eval.done.a.b.99999999999999999999", "eval.done.a",
+            "live.eval.done.a.b.0", "live.eval.done.a.b", "live.eval.done.a.b.x", "live.eval.done.train-7.018f2c.2",
+            "check.progress.train-7.018f2c", "check.progress.a", "check.progress.a.b.c.d", "check.cancel.train-7.018f2c",
+            "check.cancel.a", "$KV.workers.x", "$KV.workers.a.b", "$KV.workers.executor-1", "dead.compile.a.b", "keck.check",
+        ]
+    ),
+)  # fmt: skip
+_PAYLOADS = (
+    mutated_bytes() | mutated_fields() | st.binary(max_size=60) | st.sampled_from([*BYTES, *KNOWN, b""])
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.fuzz(share=6)
+def test_services_outlive_whatever_is_published(fuzz, system):
+    died = len(system.deaths)
+    with LiveBus(system.nats_url) as live, httpx.Client(base_url=system.http_url, timeout=ANSWER_S) as http:
+
+        def check_services(drawn: list[tuple[str, bytes]]) -> None:
+            messages = [(subject.replace("FRESH", uuid.uuid4().hex), payload) for subject, payload in drawn]
+            live.run(live.send(messages))
+            # The compiler still reads requests, the executor builds, and the gateway both of their answers.
+            request = sample_request(
+                run="alive", lane="interactive", candidate="x = 1", check_id=uuid.uuid4().hex
+            )
+            build = sample_compile_done(request, check_id=uuid.uuid4().hex, deadline=time.time() - 1)
+            live.run(
+                live.send(
+                    [
+                        (subjects.check_requested("interactive", "alive", request.check_id), encode(request)),
+                        (subjects.compile_done("cpu", "interactive", "alive", build.check_id), encode(build)),
+                    ]
+                )
+            )
+            for event, verdict in ((request, "reference_error"), (build, "deadline_exceeded")):
+                subject = subjects.eval_done(CheckKey("alive", event.check_id, 0))
+                assert live.run(live.verdict(subject, drawn)).verdict == verdict
+                assert http.get(f"/v1/checks/{event.check_id}?run=alive").json()["verdict"] == verdict
+            for path in ("/healthz", "/v1/executors"):
+                assert http.get(path).status_code == 200
+            for subject, payload in messages:
+                _require_verdict(live, subject, payload)
+            assert system.deaths[died:] == []
+
+        fuzz(
+            st.lists(st.tuples(_SUBJECTS, _PAYLOADS), min_size=1, max_size=12),
+            check_services,
+            known=[
+                # None of these left a verdict: the consumer could not even say that it could not read them.
+                [("check.requested.bulk.fuzz.FRESH", data), ("compile.done.cpu.bulk.fuzz.FRESH", data)]
+                for data in KNOWN
+            ],
+            examples=25,
+            cpu_s=60.0,
+        )
+        live.run(live.settled())
+        whole = http.post(
+            "/v1/checks?wait=60",
+            json={"candidate": _RIGHT, "reference": _REFERENCE, "options": {"device": "cpu"}},
+        )
+        assert whole.json()["verdict"] == "passed", whole.text
+    assert system.deaths[died:] == []
+    for role, limit_mib in SERVICE_MIB.items():
+        assert system.resident_mib(role) < limit_mib
+
+
+_REFERENCE = """\
+import torch
+class Model(torch.nn.Module):
+    def forward(self, x):
+        return torch.relu(x)
+def get_inputs():
+    return [torch.randn(8, 8)]
+def get_init_inputs():
+    return []
+"""
+_RIGHT = _REFERENCE.replace("class Model(", "class ModelNew(")
+
+
+def _require_verdict(live: LiveBus, subject: str, payload: bytes) -> None:
+    """What cannot be read has a verdict all the same, if its subject says whose check it is."""
+    tokens = subject.split(".")
+    kind = {"check.requested": CheckRequested, "compile.done": CompileDone}.get(".".join(tokens[:2]))
+    if kind is None or tokens[-2] != "fuzz" or len(tokens[-1]) != 32:
+        return
+    try:
+        decode(payload, kind)
+    except BadRequest:
+        verdict = live.run(live.verdict(f"eval.done.fuzz.{tokens[-1]}.*", payload))
+        assert verdict.failure_kind == "unreadable_message"

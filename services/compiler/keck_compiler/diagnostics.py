@@ -112,7 +112,9 @@ def _of_line(line: str) -> Diagnostic | None:
 
 
 def _diagnostic(file: str, text: str, severity: _Severity, *, line: int = 0, column: int = 0) -> Diagnostic:
-    return Diagnostic(file=file[:_MAX_FILE], line=line, column=column, severity=severity, text=text[:_MAX_TEXT])
+    return Diagnostic(
+        file=file[:_MAX_FILE], line=line, column=column, severity=severity, text=text[:_MAX_TEXT]
+    )
 
 
 def _severity(word: str) -> _Severity:

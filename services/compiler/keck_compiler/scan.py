@@ -46,7 +46,9 @@ def builder_sites(source: str) -> list[Site]:
 def missed_sites(sites: Collection[Site], lines_hit: Collection[int]) -> list[Site]:
     """Sites from which no recorded call came."""
     lines = sorted(lines_hit)
-    return [site for site in sites if bisect_left(lines, site.first_line) == bisect_right(lines, site.last_line)]
+    return [
+        site for site in sites if bisect_left(lines, site.first_line) == bisect_right(lines, site.last_line)
+    ]
 
 
 def _names(tree: ast.AST) -> tuple[set[str], set[str]]:
