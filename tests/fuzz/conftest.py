@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, seed, settings
@@ -164,13 +164,14 @@ class System:
         self.nats_url = ""
         self.deaths: list[str] = []
         self._pids: dict[str, int] = {}
+        self._read: dict[str, int] = {}
         self._error: BaseException | None = None
         self._started = threading.Event()
         self._stop = threading.Event()
         # The kernel ends the services with the thread that started them.
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="system")
 
-    def __enter__(self) -> System:
+    def __enter__(self) -> Self:
         self._thread.start()
         self._started.wait()
         if self._error is not None:
@@ -212,8 +213,10 @@ class System:
         raise AssertionError(f"the {role} has no memory: it is gone")
 
     def log(self, name: str) -> str:
-        """What a service wrote."""
-        return "".join(path.read_text() for path in sorted((self.directory / "logs").glob(f"{name}*.log")))
+        """What a service wrote since this was last asked."""
+        text = "".join(path.read_text() for path in sorted((self.directory / "logs").glob(f"{name}*.log")))
+        read, self._read[name] = self._read.get(name, 0), len(text)
+        return text[read:]
 
 
 @pytest.fixture(scope="session")

@@ -37,12 +37,24 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 def gateway(system):
     """The system's gateway, which must be the same process afterwards, and no larger than it may be."""
     died = len(system.deaths)
+    system.log("gateway")
     yield system
     assert system.deaths[died:] == []
     assert httpx.get(f"{system.http_url}/healthz", timeout=ANSWER_S).json()["nats_connected"] is True
     assert system.resident_mib("gateway") < GATEWAY_MIB
-    assert "request_failed" not in system.log("gateway")
-    assert "Traceback" not in system.log("gateway")
+    # It logs errors only; a traceback is an exception that nobody foresaw, whatever was answered.
+    assert unforeseen(system.log("gateway"))[:4_000] == ""
+
+
+def unforeseen(log: str) -> str:
+    """The log without what uvicorn says where it has refused a malformed body that the application was reading.
+
+    The answer, 400, is sent and the connection closed by then; the application's own answer meets a closed h11.
+    """
+    entries = re.split(r"^(?=uvicorn\.error: )", log, flags=re.MULTILINE)
+    return "".join(
+        entry for entry in entries if "h11._util.LocalProtocolError" not in entry or "request_failed" in entry
+    )
 
 
 def assert_allowed(status: int, what: object) -> None:
@@ -349,5 +361,6 @@ def test_requests_of_any_bytes(fuzz, gateway):
                 return
         for status in _STATUS.findall(bytes(answer[:200])):
             assert_allowed(int(status), data[:500])
+        assert unforeseen(gateway.log("gateway"))[-3_000:] == "", data[:500]
 
     fuzz(_REQUESTS, check, cpu_s=20.0)

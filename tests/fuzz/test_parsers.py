@@ -77,7 +77,7 @@ def in_linear_time(parse: Callable[[str], object], size: int) -> Callable[[tuple
 
     def timed(drawn: tuple[str, str, str], size: int) -> float:
         head, atom, tail = drawn
-        text = head + atom * (size // max(1, len(atom.encode()))) + tail
+        text = head + atom * (size // max(1, len(atom.encode("utf-8", "surrogatepass")))) + tail
         began = time.process_time()
         parse(text)
         return time.process_time() - began
@@ -497,7 +497,7 @@ def test_arguments_of_any_kind(fuzz, tmp_path, monkeypatch):
             try:
                 call = read(args, kwargs)
             except ExtensionCallError as error:
-                assert len(str(error)) <= 2_000
+                assert_one_line_for_people(str(error).encode("utf-8", "replace").decode())
                 continue
             assert ExtensionCall.from_json(call.to_json()) == call
 
@@ -596,7 +596,7 @@ def test_targets_of_any_request(fuzz):
             target = choose_target(options, source, calls, executors, arch=chosen)
             if not isinstance(target, str):
                 assert msgspec.convert(target.name, str)
-                assert target.name == "cpu" or target.name == "cuda-any" or target.name[2:].isdigit()
+                assert target.name in {"cpu", "cuda-any"} or target.name[2:].isdigit()
                 assert not set(target.name) & set(".*> ")
 
     fuzz(

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Coroutine
 from datetime import UTC
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import msgspec
@@ -135,13 +135,18 @@ KNOWN = [
 ]
 
 
+def assert_short(reason: str) -> None:
+    assert len(reason) < 2_000
+
+
 def check(data: bytes) -> None:
     """Every type may be expected of any bytes."""
     for kind in TYPES.values():
         try:
             event = decode(data, kind)
         except BadRequest as error:
-            assert len(str(error)) < 2_000, "the reason goes into a header, a log line and a verdict"
+            # It goes into a header, a log line and a verdict.
+            assert_short(str(error))
             continue
         assert type(event) is kind
         again = encode(event)
@@ -241,7 +246,7 @@ class LiveBus:
         self._thread = threading.Thread(target=self._loop.run_forever, name="bus")
         self._url = url
 
-    def __enter__(self) -> LiveBus:
+    def __enter__(self) -> Self:
         self._thread.start()
         self.bus = self.run(Bus.connect(self._url, name="fuzz"))
         return self
