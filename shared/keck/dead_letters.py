@@ -29,10 +29,10 @@ async def bury(bus: Bus, message: Msg, *, stage: str, reason: str) -> None:
     run, check_id = names_in(message.subject)
     headers = {
         subjects.MSG_ID: f"dead.{meta.stream}.{meta.sequence.stream}.{meta.timestamp.timestamp()}",
-        "Keck-Reason": " ".join(reason.split()).encode("ascii", "replace").decode()[:1_000],
-        "Keck-Subject": message.subject,
+        "Keck-Reason": _ascii(" ".join(reason.split()))[:1_000],
+        "Keck-Subject": _ascii(message.subject),
     }
-    await bus.store(subjects.dead(stage, run, check_id), message.data, headers=headers)
+    await bus.store(subjects.dead(stage, _token(run), _token(check_id)), message.data, headers=headers)
 
 
 def verdict_on_unreadable(message: Msg, reason: str) -> EvalDone | None:
@@ -65,6 +65,19 @@ def names_in(subject: str) -> tuple[str, str]:
     """Run and check id: the last two tokens of a request's or a build's subject."""
     run, check_id = subject.split(".")[-2:]
     return run, check_id
+
+
+def _token(name: str) -> str:
+    """A name as a token of a subject of ours.
+
+    Whose name is none may have sent one of thousands of letters, and for a line of more than 4,096 bytes the server
+    closes the connection, also that of whoever is given the message next.
+    """
+    return name if _NAME.match(name) else "unnamed"
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode()
 
 
 def _generation_in(data: bytes) -> int:

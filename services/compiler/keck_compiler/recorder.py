@@ -139,8 +139,9 @@ def _parsed(data: bytes) -> _Run:
     if not isinstance(content, dict):
         raise ExtensionCallError("the record of the candidate's extensions is unreadable")
     calls, lines = content.get("calls"), content.get("lines")
-    fits = isinstance(calls, list) and isinstance(lines, list)
-    if not fits or len(calls) > _MAX_CALLS or len(lines) > _MAX_LINES:
+    if not isinstance(calls, list) or not isinstance(lines, list):
+        raise ExtensionCallError("the record of the candidate's extensions is unreadable")
+    if len(calls) > _MAX_CALLS or len(lines) > _MAX_LINES:
         raise ExtensionCallError("the record of the candidate's extensions is unreadable")
     return _Run(
         calls=tuple(ExtensionCall.from_dict(call) for call in calls),
