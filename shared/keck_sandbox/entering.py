@@ -1,0 +1,96 @@
+"""The service's half of entering a cell: hears of it, becomes its parent, lets it go on."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import os
+import socket
+import struct
+from dataclasses import dataclass
+
+from keck_sandbox.inside.enter import BOUND, GO, HELLO
+
+__all__ = ["Entered", "Entrance"]
+
+_CREDENTIALS = struct.Struct("iII")
+_ROOM = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(4 * 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """A process that is ready to become a cell."""
+
+    pid: int
+    """As this process sees it, by the kernel's word."""
+    work_fd: int
+
+
+class Entrance:
+    """A status socket: `theirs` goes into the new process, and is closed here once it is there."""
+
+    def __init__(self) -> None:
+        self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours.setblocking(False)
+        self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+
+    def __enter__(self) -> Entrance:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close both ends."""
+        self._ours.close()
+        self.theirs.close()
+
+    async def hello(self) -> Entered:
+        """The cell's first word.
+
+        Raises:
+            OSError: a step failed; what was left of the process is reaped.
+        """
+        self.theirs.close()
+        data, pid, fds = await self._receive()
+        if data == HELLO and pid > 0 and len(fds) == 1:
+            return Entered(pid, fds[0])
+        for fd in fds:
+            os.close(fd)
+        raise OSError(_told(data))
+
+    async def go(self) -> None:
+        """Once its first parent is gone: let the cell go on, and wait until its program runs.
+
+        Raises:
+            OSError: a step failed.
+        """
+        self._ours.send(GO)
+        data, _, _ = await self._receive()
+        if data == BOUND:
+            data, _, _ = await self._receive()
+            if not data:
+                return  # the program runs; or its process has ended, which its exit tells
+        raise OSError(_told(data))
+
+    async def _receive(self) -> tuple[bytes, int, list[int]]:
+        loop = asyncio.get_running_loop()
+        readable: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(self._ours, lambda: readable.done() or readable.set_result(None))
+        try:
+            await readable
+        finally:
+            loop.remove_reader(self._ours)
+        data, ancillary, _, _ = self._ours.recvmsg(8192, _ROOM, socket.MSG_CMSG_CLOEXEC)
+        pid, fds = 0, array.array("i")
+        for level, kind, payload in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+                pid = _CREDENTIALS.unpack(payload)[0]
+            elif level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(payload)
+        return data, pid, list(fds)
+
+
+def _told(data: bytes) -> str:
+    text = data.decode("utf-8", "replace").removeprefix("error: ")
+    return f"the cell could not be entered: {text or 'its process ended'}"
