@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keck_sandbox.fork_server import ForkServer
-    from keck_sandbox.freeze import freeze, thaw
+    from keck_sandbox.freezing import freeze, thaw
     from keck_sandbox.policy import Policy
     from keck_sandbox.process import Exit, Process, spawn
     from keck_sandbox.reap import become_subreaper, kill_strays
@@ -28,11 +28,11 @@ _WHERE = {
     "Process": "process",
     "Tier": "tier",
     "become_subreaper": "reap",
-    "freeze": "freeze",
+    "freeze": "freezing",
     "kill_strays": "reap",
     "set_tier": "tier",
     "spawn": "process",
-    "thaw": "freeze",
+    "thaw": "freezing",
     "tier_in_force": "tier",
     "use_tier": "tier",
 }

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import os
+import signal
 import socket
 import struct
 from dataclasses import dataclass
+from typing import Self
 
 from keck_sandbox.inside.enter import BOUND, GO, HELLO
 
-__all__ = ["Entered", "Entrance"]
+__all__ = ["Entered", "Entrance", "readable"]
 
 _CREDENTIALS = struct.Struct("iII")
 _ROOM = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(4 * 4)
@@ -25,6 +28,13 @@ class Entered:
     """As this process sees it, by the kernel's word."""
     work_fd: int
 
+    def abandon(self) -> None:
+        """End and reap it: it will not be a cell."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.close(self.work_fd)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
 
 class Entrance:
     """A status socket: `theirs` goes into the new process, and is closed here once it is there."""
@@ -34,14 +44,10 @@ class Entrance:
         self._ours.setblocking(False)
         self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
-    def __enter__(self) -> Entrance:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close both ends."""
         self._ours.close()
         self.theirs.close()
 
@@ -74,13 +80,7 @@ class Entrance:
         raise OSError(_told(data))
 
     async def _receive(self) -> tuple[bytes, int, list[int]]:
-        loop = asyncio.get_running_loop()
-        readable: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(self._ours, lambda: readable.done() or readable.set_result(None))
-        try:
-            await readable
-        finally:
-            loop.remove_reader(self._ours)
+        await readable(self._ours.fileno())
         data, ancillary, _, _ = self._ours.recvmsg(8192, _ROOM, socket.MSG_CMSG_CLOEXEC)
         pid, fds = 0, array.array("i")
         for level, kind, payload in ancillary:
@@ -89,6 +89,17 @@ class Entrance:
             elif level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds.frombytes(payload)
         return data, pid, list(fds)
+
+
+async def readable(fd: int) -> None:
+    """Wait until there is something to read at `fd`; at the descriptor of a process: until it has ended."""
+    loop = asyncio.get_running_loop()
+    event = asyncio.Event()
+    loop.add_reader(fd, event.set)
+    try:
+        await event.wait()
+    finally:
+        loop.remove_reader(fd)
 
 
 def _told(data: bytes) -> str:

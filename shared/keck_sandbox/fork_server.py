@@ -13,10 +13,8 @@ from collections.abc import Callable, Sequence
 from keck_sandbox.entering import Entrance
 from keck_sandbox.inside.zygote import FORKED, READY
 from keck_sandbox.policy import Policy
-from keck_sandbox.process import Process, spawn
-from keck_sandbox.reap import kill_all
+from keck_sandbox.process import Process, current_tier, spawn
 from keck_sandbox.render import render
-from keck_sandbox.tier import Tier, tier_in_force
 from keck_sandbox.users import release_user
 
 __all__ = ["ForkServer"]
@@ -66,7 +64,7 @@ class ForkServer:
             OSError: the zygote is gone, or the cell cannot be made; the message says which step failed.
             TimeoutError: it does not answer; it should be replaced.
         """
-        tier = tier_in_force() or Tier.X
+        tier = await current_tier()
         spec = render(policy, tier)
         request = json.dumps({"argv": list(argv), "spec": spec.to_json()}).encode()
         read, write = os.pipe2(os.O_CLOEXEC)
@@ -83,10 +81,7 @@ class ForkServer:
         except BaseException:
             os.close(read)
             if entered is not None:
-                kill_all({entered.pid})
-                os.close(entered.work_fd)
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(entered.pid, 0)
+                entered.abandon()
             if spec.uid is not None and not policy.shares_user:
                 release_user(spec.uid)
             raise

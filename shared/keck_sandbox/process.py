@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keck_sandbox.capped_log import CappedLog
-from keck_sandbox.entering import Entered, Entrance
+from keck_sandbox.entering import Entered, Entrance, readable
 from keck_sandbox.inside.spec import Spec
 from keck_sandbox.policy import Policy
 from keck_sandbox.reap import become_subreaper, cell_members, kill_all, resident_bytes
@@ -23,7 +23,7 @@ from keck_sandbox.render import render
 from keck_sandbox.tier import Tier, tier_in_force
 from keck_sandbox.users import release_user
 
-__all__ = ["Exit", "Process", "spawn"]
+__all__ = ["Exit", "Process", "current_tier", "spawn"]
 
 _LAUNCHER = str(Path(__file__).parent / "inside" / "launch.py")
 _READ_BYTES = 256 * 1024
@@ -210,7 +210,7 @@ async def spawn(policy: Policy, argv: Sequence[str]) -> Process:
         TimeoutError: it does not come up.
     """
     become_subreaper()
-    tier = tier_in_force() or Tier.X
+    tier = await current_tier()
     spec = render(policy, tier)
     read, write = os.pipe2(os.O_CLOEXEC)
     entered = None
@@ -235,10 +235,7 @@ async def spawn(policy: Policy, argv: Sequence[str]) -> Process:
     except BaseException:
         os.close(read)
         if entered is not None:
-            kill_all({entered.pid})
-            os.close(entered.work_fd)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(entered.pid, 0)
+            entered.abandon()
         if spec.uid is not None and not policy.shares_user:
             release_user(spec.uid)
         raise
@@ -247,15 +244,28 @@ async def spawn(policy: Policy, argv: Sequence[str]) -> Process:
     return Process(entered, read, policy, spec=spec, tier=tier)
 
 
+async def current_tier() -> Tier:
+    """The tier in force; where nobody has chosen one yet, the strongest that works here.
+
+    Raises:
+        OSError: none does.
+    """
+    tier = tier_in_force()
+    if tier is None:
+        from keck_sandbox.ladder import TooWeak, climb  # noqa: PLC0415 - which makes cells to find out
+
+        try:
+            tier = (await climb()).level
+        except TooWeak as error:
+            raise OSError(str(error)) from error
+    return tier
+
+
 async def _gone(popen: subprocess.Popen[bytes]) -> None:
     """Wait for the launcher's first process, and reap it: from then on its child is ours."""
-    loop = asyncio.get_running_loop()
     pidfd = os.pidfd_open(popen.pid)
-    ended: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(pidfd, lambda: ended.done() or ended.set_result(None))
     try:
-        await ended
+        await readable(pidfd)
     finally:
-        loop.remove_reader(pidfd)
         os.close(pidfd)
     popen.wait()

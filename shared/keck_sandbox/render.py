@@ -135,7 +135,9 @@ def _interpreter() -> tuple[str, ...]:
 def _outermost(paths: Iterable[str]) -> list[str]:
     """Paths that lie in no other, and not in the system's, which are there anyway; never the root itself."""
     kept: list[Path] = []
-    for path in sorted({Path(each) for each in paths if os.path.isabs(each)}, key=lambda each: len(each.parts)):
+    for path in sorted(
+        {Path(each) for each in paths if os.path.isabs(each)}, key=lambda each: len(each.parts)
+    ):
         covered = any(path == other or other in path.parents for other in (*kept, Path("/usr")))
         if not covered and len(path.parts) > 1:
             kept.append(path)

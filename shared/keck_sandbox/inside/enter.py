@@ -48,7 +48,11 @@ def open_namespaces(spec: Spec) -> None:
     linux.set_dumpable(True)  # or the files below are root's; a zygote is not
     linux.unshare(spec.namespaces)
     if spec.namespaces & linux.CLONE_NEWUSER:
-        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{uid} {uid} 1"),
+            ("gid_map", f"{gid} {gid} 1"),
+        ):
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
                 file.write(text)
 
@@ -117,6 +121,7 @@ def _give_up_identity(spec: Spec) -> None:
 def _build_root(spec: Spec) -> None:
     """A root of links to what may be seen; nothing else of the host exists afterwards."""
     files = spec.files
+    os.umask(0o022)  # the user who will look at it is another
     linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
     root = f"{files.directory}/{_ROOT}"
     own = linux.clone_tree(files.directory)  # before the root lies in it
@@ -129,7 +134,11 @@ def _build_root(spec: Spec) -> None:
     _write_accounts(root, spec)
     for path in (*(f"/dev/{name}" for name in _OPEN_DEVICES), *files.devices):
         _show(root, path, linux.MS_NOSUID)
-    for name, target in (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1")):
+    for name, target in (
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+    ):
         os.symlink(target, f"{root}/dev/{name}")
     linux.set_attributes(own, linux.MS_RDONLY | _QUIET)
     linux.move_tree(own, f"{root}{files.directory}")

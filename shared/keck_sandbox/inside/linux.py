@@ -119,7 +119,10 @@ def drop_bounding_set() -> None:
         try:
             prctl(_PR_CAPBSET_DROP, capability, what="capbset_drop")
         except OSError as error:
-            if error.errno in (errno.EINVAL, errno.EPERM):  # the last one is behind us, or it is not ours to drop
+            if error.errno in (
+                errno.EINVAL,
+                errno.EPERM,
+            ):  # the last one is behind us, or it is not ours to drop
                 return
             raise
 
@@ -165,7 +168,11 @@ class _MountAttributes(ctypes.Structure):
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
     """`mount(2)`."""
     result = _libc.mount(
-        source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), options.encode() or None
+        source.encode(),
+        target.encode(),
+        kind.encode() or None,
+        ctypes.c_ulong(flags),
+        options.encode() or None,
     )
     _checked(result, f"mount {source} on {target}")
 

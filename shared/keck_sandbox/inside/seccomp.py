@@ -96,7 +96,16 @@ _SELF_ONLY = {
     "sched_setattr": 0, "ioprio_set": 1, "prlimit64": 0,
 }  # fmt: skip
 _PRETENDED = ("setsid", "setpgid")
-_PRETENDED_ON_FILES = ("chmod", "fchmod", "fchmodat", "fchmodat2", "utime", "utimes", "futimesat", "utimensat")
+_PRETENDED_ON_FILES = (
+    "chmod",
+    "fchmod",
+    "fchmodat",
+    "fchmodat2",
+    "utime",
+    "utimes",
+    "futimesat",
+    "utimensat",
+)
 _REFUSED_ON_FILES = (
     "chown", "fchown", "lchown", "fchownat", "setxattr", "lsetxattr", "fsetxattr", "setxattrat", "removexattr",
     "lremovexattr", "fremovexattr", "removexattrat",

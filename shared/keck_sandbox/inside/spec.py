@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 __all__ = ["Files", "Spec"]
 
@@ -57,7 +58,8 @@ class Spec:
     def from_json(cls, text: str | bytes) -> Spec:
         """From our own text: not validated."""
         content = json.loads(text)
-        files = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in content.pop("files").items()
+        files: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in content.pop("files").items()
         }
         return cls(files=Files(**files), **content)
