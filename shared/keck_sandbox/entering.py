@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass
 from typing import Self
 
-from keck_sandbox.inside.enter import BOUND, GO, HELLO
+from keck_sandbox.inside.enter import BOUND, GO, HELLO, INIT, RUNS
 
 __all__ = ["Entered", "Entrance", "readable"]
 
@@ -22,15 +22,18 @@ _ROOM = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(4 * 4)
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """A process that is ready to become a cell."""
+    """A process that is ready to become a cell; numbers as this process sees them, by the kernel's word."""
 
     pid: int
-    """As this process sees it, by the kernel's word."""
+    """The child of ours to wait for: the init of its namespace, or the cell itself."""
+    leader: int
+    """The cell's first process."""
     work_fd: int
 
     def abandon(self) -> None:
         """End and reap it: it will not be a cell."""
-        os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
         os.close(self.work_fd)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
@@ -55,18 +58,22 @@ class Entrance:
         """The cell's first word.
 
         Raises:
-            OSError: a step failed; what was left of the process is reaped.
+            OSError: a step failed.
         """
         self.theirs.close()
         data, pid, fds = await self._receive()
+        waited = pid
+        if data == INIT:
+            data, pid, fds = await self._receive()
         if data == HELLO and pid > 0 and len(fds) == 1:
-            return Entered(pid, fds[0])
-        for fd in fds:
-            os.close(fd)
+            return Entered(waited, pid, fds[0])
         raise OSError(_told(data))
 
-    async def go(self) -> None:
+    async def go(self) -> socket.socket:
         """Once its first parent is gone: let the cell go on, and wait until its program runs.
+
+        Returns:
+            the socket on which its init tells how it ended; nothing is told where there is none.
 
         Raises:
             OSError: a step failed.
@@ -75,8 +82,8 @@ class Entrance:
         data, _, _ = await self._receive()
         if data == BOUND:
             data, _, _ = await self._receive()
-            if not data:
-                return  # the program runs; or its process has ended, which its exit tells
+            if data in (RUNS, b""):  # or its process has ended, which its exit tells
+                return self._ours.dup()
         raise OSError(_told(data))
 
     async def _receive(self) -> tuple[bytes, int, list[int]]:

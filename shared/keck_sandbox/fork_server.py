@@ -77,7 +77,7 @@ class ForkServer:
                     entered = await entrance.hello()
                     if await asyncio.get_running_loop().sock_recv(self._control, 64) != FORKED:
                         raise ConnectionResetError("the zygote ended")
-                    await entrance.go()
+                    status = await entrance.go()
         except BaseException:
             os.close(read)
             if entered is not None:
@@ -87,7 +87,7 @@ class ForkServer:
             raise
         finally:
             os.close(write)
-        return Process(entered, read, policy, spec=spec, tier=tier)
+        return Process(entered, read, status, policy, spec=spec, tier=tier)
 
     async def stop(self) -> None:
         """End the zygote; its cells live on."""

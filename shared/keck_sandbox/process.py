@@ -7,6 +7,7 @@ import contextlib
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from keck_sandbox.capped_log import CappedLog
 from keck_sandbox.entering import Entered, Entrance, readable
+from keck_sandbox.inside.enter import ENDED
 from keck_sandbox.inside.spec import Spec
 from keck_sandbox.policy import Policy
 from keck_sandbox.reap import become_subreaper, cell_members, kill_all, resident_bytes
@@ -68,14 +70,20 @@ class Process:
     """A running cell. Made by :func:`spawn`, or by a zygote.
 
     Args:
-        entered: its first process, a child of this one by now, and its work directory.
+        entered: its processes, by now of this one's family, and its work directory.
         output: read end of what it prints; owned from now on.
-        uid: the user that was leased for it, to be given back at its end.
+        status: where its init tells how it ended; owned from now on.
+        spec: what it was made of.
         tier: on which rung it was made.
     """
 
-    def __init__(self, entered: Entered, output: int, policy: Policy, *, spec: Spec, tier: Tier) -> None:
+    def __init__(
+        self, entered: Entered, output: int, status: socket.socket, policy: Policy, *, spec: Spec, tier: Tier
+    ) -> None:
         self.pid = entered.pid
+        """The child to wait for: where there is a pid namespace, its init."""
+        self.leader = entered.leader
+        """The cell's first process: what is stopped, and what the orphans of the cell belong to."""
         self.work_fd = entered.work_fd
         """Its work directory, for :func:`keck_sandbox.collect.read_file`; closed by :meth:`kill`."""
         self.policy = policy
@@ -90,6 +98,7 @@ class Process:
         self._pidfd = os.pidfd_open(self.pid)
         self._exit: asyncio.Future[Exit] = loop.create_future()
         loop.add_reader(self._pidfd, self._on_exit)
+        self._status = status
         self._out = output
         os.set_blocking(self._out, False)
         loop.add_reader(self._out, self._on_output)
@@ -116,7 +125,7 @@ class Process:
         """
         try:
             if self.running:
-                kill_all({self.pid} if self._whole else cell_members(self.pid))
+                kill_all({self.pid} if self._whole else cell_members(self.leader))
             else:
                 self._kill_group()
             async with asyncio.timeout(_END_S):
@@ -131,18 +140,27 @@ class Process:
         self._drain()
         return self._log.text()
 
+    def _told_status(self, status: int) -> int:
+        """How the cell ended, by its init's word where that lived to say it; by the init's own end otherwise."""
+        with self._status:
+            try:
+                word = self._status.recv(64)
+            except OSError:
+                return status
+        return int(word.removeprefix(ENDED)) if word.startswith(ENDED) else status
+
     def _kill_group(self) -> None:
         # Once the leader is reaped its pid may be somebody else's, but its group, if it lives, is not.
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self.leader, signal.SIGKILL)
 
     async def _watch_memory(self) -> None:
         limit = self.policy.memory_bytes or 0
         while self.running:
             await asyncio.sleep(_WATCH_S)
-            if self.running and resident_bytes(self.pid) > limit:
+            if self.running and resident_bytes(self.leader) > limit:
                 self._over_memory = True
-                kill_all(cell_members(self.pid))
+                kill_all(cell_members(self.leader))
                 return
 
     def _on_output(self) -> None:
@@ -179,7 +197,7 @@ class Process:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
-        code = os.waitstatus_to_exitcode(status)
+        code = os.waitstatus_to_exitcode(self._told_status(status))
         self._kill_group()  # the group outlives its leader
         # Not until EOF: a daemon that holds the pipe would keep us waiting.
         self._drain()
@@ -231,7 +249,7 @@ async def spawn(policy: Policy, argv: Sequence[str]) -> Process:
             async with asyncio.timeout(_START_S):
                 entered = await entrance.hello()
                 await _gone(popen)
-                await entrance.go()
+                status_socket = await entrance.go()
     except BaseException:
         os.close(read)
         if entered is not None:
@@ -241,7 +259,7 @@ async def spawn(policy: Policy, argv: Sequence[str]) -> Process:
         raise
     finally:
         os.close(write)
-    return Process(entered, read, policy, spec=spec, tier=tier)
+    return Process(entered, read, status_socket, policy, spec=spec, tier=tier)
 
 
 async def current_tier() -> Tier:

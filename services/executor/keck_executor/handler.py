@@ -145,8 +145,8 @@ class Handler:
             candidate_path=str(sources["candidate"]),
             reference_path=str(sources["reference"]),
             extensions=extensions,
-            candidate_pid=candidate.process.pid,
-            reference_pid=reference.process.pid,
+            candidate_pid=candidate.process.leader,
+            reference_pid=reference.process.leader,
             exec_timeout_s=exec_timeout_s,
             reference_timeout_s=max(60.0, self._settings.exec_timeout_s),
         )

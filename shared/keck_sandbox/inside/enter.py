@@ -1,10 +1,11 @@
 """Becoming a cell: the order of the steps is the point (design paper on the sandbox, 3.2).
 
-Two processes take part. The *parent half* (:func:`open_namespaces`) makes the namespaces and forks; it ends at once,
-so that the service, a subreaper, becomes the parent of what it forked. The *cell* (:func:`enter`) is the first
-process of the pid namespace where there is one: when it ends, the kernel has ended everything in it. It tells the
-service its pid by the credentials of a message, hands over its work directory, waits until the service has become
-its parent, and gives up one thing after the other, the filter of system calls last.
+Three processes take part. The *launcher* makes the namespaces (:func:`open_namespaces`) and forks; it ends at once, so
+that the service, a subreaper, becomes the parent of what it forked. That is the *init* of the pid namespace where
+there is one (else there is none): it waits for the cell and tells how that ended, and when it has ended itself, the
+kernel has ended everything in the namespace. The *cell* tells the service its pid by the credentials of a message,
+hands over its work directory, waits until the service has become the parent, and gives up one thing after the other,
+the filter of system calls last.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import resource
 import signal
 import socket
 import stat
+from typing import NoReturn
 
 from keck_sandbox.inside import landlock, linux, seccomp
 from keck_sandbox.inside.spec import Spec
 
-__all__ = ["BOUND", "EXIT_FAILED", "GO", "HELLO", "enter", "open_namespaces"]
+__all__ = ["BOUND", "ENDED", "EXIT_FAILED", "GO", "HELLO", "INIT", "RUNS", "enter", "fail", "open_namespaces"]
 
-HELLO, GO, BOUND = b"hello", b"go", b"bound"
+INIT, HELLO, GO, BOUND, RUNS, ENDED = b"init", b"hello", b"go", b"bound", b"runs", b"ended "
+"""What is said on the status socket, in this order; ``ended`` with the status that ``waitpid`` gave."""
 EXIT_FAILED = 125
 _ROOT = "root"
 """Below the cell's directory: where its root is put together; an empty place afterwards."""
@@ -57,22 +60,30 @@ def open_namespaces(spec: Spec) -> None:
                 file.write(text)
 
 
-def enter(spec: Spec, status: socket.socket) -> None:
+def enter(spec: Spec, status: socket.socket) -> int | None:
     """Turn this process, freshly forked and single-threaded, into the cell.
+
+    `status` is closed by the start of a program, which tells the service that it runs.
+
+    Returns:
+        a descriptor that the start of a program closes too; None where there is none.
 
     Raises:
         OSError: a step failed; the process must end, it is neither out nor in.
     """
-    os.setsid()
     if spec.namespaces & linux.CLONE_NEWNS:
         _build_root(spec)
-    elif spec.uid is not None and spec.confined:
+    adopted = _fork_from_init(status) if spec.fresh_proc else None
+    os.setsid()
+    if not spec.namespaces & linux.CLONE_NEWNS and spec.uid is not None:
         os.chown(spec.files.work, spec.uid, spec.uid)
     work = os.open(spec.files.work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     socket.send_fds(status, [HELLO], [work])
     os.close(work)
     if status.recv(16) != GO:
         raise OSError("the service did not take the cell over")
+    if adopted is not None:
+        os.write(adopted, b"x")
     os.chdir(spec.files.work)
     for name, value in spec.limits.items():
         _limit(getattr(resource, name), value)
@@ -83,6 +94,7 @@ def enter(spec: Spec, status: socket.socket) -> None:
     for place in spec.files.places:
         os.makedirs(place, exist_ok=True)
     if spec.confined:
+        linux.adopt_orphans()
         linux.no_new_privileges()
     if spec.landlock:
         _landlock(spec)
@@ -95,6 +107,49 @@ def enter(spec: Spec, status: socket.socket) -> None:
     # Fails where the service died while we were not yet bound to it: nobody would ever end us. The program's start
     # closes the socket, which is what the service waits for.
     status.send(BOUND)
+    return adopted
+
+
+def fail(status: socket.socket, error: OSError) -> NoReturn:
+    """Tell the service which step failed, and end."""
+    with contextlib.suppress(OSError):
+        status.send(f"error: {error}".encode()[:4096])
+    os._exit(EXIT_FAILED)
+
+
+def _fork_from_init(status: socket.socket) -> int:
+    """Fork the cell off this process, the first of its pid namespace; returns in the cell.
+
+    What a cell's first process may not do without: signals that end it by default do not reach an init, so that
+    ``abort()`` in it would end otherwise than it does elsewhere.
+
+    Returns:
+        a descriptor: a byte written to it says that the service is the init's parent, its end that the program runs.
+    """
+    status.send(INIT)
+    read, write = os.pipe2(os.O_CLOEXEC)
+    cell = os.fork()
+    if cell == 0:
+        os.close(read)
+        return write
+    # Where it has the cell's own user, it could be made to lie about how the cell ended.
+    linux.set_dumpable(False)
+    linux.close_all_but({status.fileno(), read})
+    if os.read(read, 1):
+        linux.die_with_parent()
+        with contextlib.suppress(OSError):  # the service is gone: so are we, at the first thing we say
+            os.read(read, 1)
+            status.send(RUNS)
+            status.send(ENDED + str(_wait_for(cell)).encode())
+    os._exit(0)
+
+
+def _wait_for(cell: int) -> int:
+    """Reap whatever ends, until the cell does; its status."""
+    while True:
+        pid, ended = os.wait()
+        if pid == cell:
+            return ended
 
 
 def _limit(which: int, value: int) -> None:

@@ -15,7 +15,7 @@ def main() -> None:
     """Enter the cell and exec the target; what fails is told to the service, which takes it as its own failure."""
     # Started without the site module, so that nothing of the environment decides what is imported.
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-    from keck_sandbox.inside.enter import EXIT_FAILED, enter, open_namespaces  # noqa: PLC0415
+    from keck_sandbox.inside.enter import enter, fail, open_namespaces  # noqa: PLC0415
     from keck_sandbox.inside.spec import Spec  # noqa: PLC0415
 
     spec = Spec.from_json(sys.argv[1])
@@ -29,8 +29,7 @@ def main() -> None:
         enter(spec, status)
         os.execve(target[0], target, dict(spec.env))
     except OSError as error:
-        status.send(f"error: {error}: {error.filename or ''}".encode()[:4096])
-        os._exit(EXIT_FAILED)
+        fail(status, error)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ __all__ = [
     "MS_RDONLY",
     "MS_REC",
     "MS_REMOUNT",
+    "adopt_orphans",
     "clone_tree",
     "close_all_but",
     "die_with_parent",
@@ -59,6 +60,7 @@ _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
 _OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC, _MOVE_MOUNT_F_EMPTY_PATH = 1, os.O_CLOEXEC, 4
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP = 1, 4, 24
+_PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
 _CAPABILITY_VERSION_3 = 0x2008_0522
 
@@ -106,6 +108,11 @@ def no_new_privileges() -> None:
 def die_with_parent() -> None:
     """SIGKILL when the thread that is this process's parent ends. A change of uid undoes it."""
     prctl(_PR_SET_PDEATHSIG, 9, what="pdeathsig")
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends."""
+    prctl(_PR_SET_CHILD_SUBREAPER, 1, what="child_subreaper")
 
 
 def set_dumpable(dumpable: bool) -> None:

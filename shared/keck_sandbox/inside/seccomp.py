@@ -28,6 +28,7 @@ _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16
 _SET_MODE_FILTER = 1
 _X32 = 0x4000_0000
 _NEW_NAMESPACES = 0x7E02_0000
+_PR_SET_CHILD_SUBREAPER = 36
 _TIOCSTI, _TIOCLINUX, _TIOCSETD = 0x5412, 0x541C, 0x5423
 
 _Instruction = tuple[int, int, int, int]
@@ -61,7 +62,7 @@ _NUMBERS: dict[str, tuple[int, int]] = {
     "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119), "sched_setparam": (142, 118),
     "sched_setattr": (314, 274), "ioprio_set": (251, 30), "clone": (56, 220), "socket": (41, 198),
     "connect": (42, 203), "ioctl": (16, 29), "personality": (135, 92), "prlimit64": (302, 261),
-    "kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131),
+    "prctl": (157, 167), "kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131),
 }  # fmt: skip
 # From 424 on every architecture has the same numbers.
 _SAME = {
@@ -209,6 +210,8 @@ def compile_filter(*, sockets: Sockets, same_session: bool, same_user: bool, tru
         program.only_if_zero(name, argument)
     program.only_unless("ioctl", 1, (_TIOCSTI, _TIOCLINUX, _TIOCSETD))
     program.plain_personality()
+    # The first process of a cell adopts its orphans, so that they are found when the cell is stopped.
+    program.only_unless("prctl", 0, (_PR_SET_CHILD_SUBREAPER,))
     if sockets == "driver":
         program.driver_sockets()
         program.answer(["connect"], _ERRNO | errno.EACCES)

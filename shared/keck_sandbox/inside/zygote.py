@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from keck_sandbox.inside.enter import EXIT_FAILED, enter, open_namespaces
+from keck_sandbox.inside.enter import EXIT_FAILED, enter, fail, open_namespaces
 from keck_sandbox.inside.linux import close_all_but, set_dumpable
 from keck_sandbox.inside.spec import Spec
 
@@ -71,11 +71,12 @@ def _fork_cell(
         if os.fork() != 0:
             os._exit(0)
         _rearrange(fds)
-        enter(spec, status)
-        status.close()
+        also = enter(spec, status)
     except OSError as error:
-        status.send(f"error: {error}".encode()[:4096])
-        os._exit(EXIT_FAILED)
+        fail(status, error)
+    status.close()
+    if also is not None:
+        os.close(also)
     try:
         os.environ.clear()
         os.environ.update(spec.env)
