@@ -38,6 +38,7 @@ __all__ = [
     "Hashes",
     "Heartbeat",
     "Interval",
+    "Isolation",
     "KernelFacts",
     "Lane",
     "Name",
@@ -335,6 +336,22 @@ class CheckProgress(msgspec.Struct, frozen=True, kw_only=True, tag_field="type",
     """With stage ``compiled``: the executors that may take it."""
 
 
+class Isolation(msgspec.Struct, frozen=True, kw_only=True):
+    """How a worker contains what it runs: the tier in force (docs/sandbox.md) and what was probed of it."""
+
+    level: Literal["A", "A-", "B", "C", "X"]
+    user: Literal["own", "service"]
+    """Whether cells run as users that nothing else has, or as the service's."""
+    landlock: int
+    """Version of the kernel's Landlock; 0: none."""
+    properties: dict[str, str] = {}
+    """``ok``, or what is open, for each property that was attacked."""
+    failed: list[str] = []
+    """What stood in the way of each stronger tier."""
+    probes: int = 0
+    """How many attacks were tried when the worker started, and held."""
+
+
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="worker.heartbeat"):
     """A worker says that it lives, every few seconds, in the ``workers`` bucket."""
 
@@ -357,6 +374,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag
     state: Literal["ready", "quarantined", "draining"] = "ready"
     facts: dict[str, str | float | None] = {}
     """Device name, UUID, driver, torch, CUDA, memory: what `keck doctor` and the verdict show."""
+    isolation: Isolation | None = None
+    """Compilers and executors."""
 
 
 Event = CheckRequested | CompileDone | EvalDone | CheckProgress | Heartbeat

@@ -105,6 +105,14 @@ class Settings:
     )
     spares: int = _setting(2, env="KECK_SPARES", help="Runner processes kept ready with torch imported.")
 
+    # --- containment, of compilers and executors
+    sandbox_min: Literal["A", "A-", "B", "C", "X"] = _setting(
+        "C", env="KECK_SANDBOX_MIN", help="Weakest isolation to start with; X: none, at your own risk."
+    )
+    sandbox: Literal["auto", "A", "A-", "B", "C", "X"] = _setting(
+        "auto", env="KECK_SANDBOX", help="Isolation of builds and runs; auto: the strongest that works here."
+    )
+
     # --- all services
     worker: str = _setting(
         "", env="KECK_WORKER", help="Name of this process on the bus; empty: host and pid."

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["cell_environment", "cell_variables"]
+__all__ = ["PLACES", "cell_environment", "import_paths"]
 
 # The operator's own view of where programs and libraries lie; candidates have no say in it.
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "CUDA_HOME", "NCCL_NVLS_ENABLE")
 _BELOW = {
-    "HOME": "",
+    "HOME": ".",
     "TMPDIR": "tmp",
     "XDG_CACHE_HOME": "cache",
     "CUDA_CACHE_PATH": "cache/cuda",
@@ -20,25 +20,22 @@ _BELOW = {
     "TORCHINDUCTOR_CACHE_DIR": "cache/inductor",
     "TRITON_CACHE_DIR": "cache/triton",
 }
+PLACES = tuple(sorted(set(_BELOW.values()) - {"."}))
+"""Directories below the work directory that the variables point to; made by the cell."""
 
 
-def cell_variables(directory: Path) -> dict[str, str]:
-    """What points into the cell's own directory; the places are made."""
-    variables = {}
-    for name, below in _BELOW.items():
-        place = directory / below
-        place.mkdir(parents=True, exist_ok=True)
-        variables[name] = str(place)
-    return variables
+def import_paths() -> list[str]:
+    """Where this interpreter finds modules, existing directories only."""
+    return [entry for entry in sys.path if entry and os.path.isdir(entry)]
 
 
-def cell_environment(directory: Path, extra: Mapping[str, str]) -> dict[str, str]:
+def cell_environment(work: Path, extra: Mapping[str, str]) -> dict[str, str]:
     """The whole environment of a cell: nothing of the service's own but what is listed here."""
     return {
         **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-        **cell_variables(directory),
+        **{name: str(work / below) for name, below in _BELOW.items()},
         "LANG": "C.UTF-8",
-        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry and os.path.isdir(entry)),
+        "PYTHONPATH": os.pathsep.join(import_paths()),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONNOUSERSITE": "1",
         # Otherwise torch.utils.cpp_extension wakes the driver at import.

@@ -10,21 +10,22 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 
-from keck_sandbox.environment import cell_variables
+from keck_sandbox.entering import Entrance
+from keck_sandbox.inside.zygote import FORKED, READY
 from keck_sandbox.policy import Policy
-from keck_sandbox.process import Process, spawn
+from keck_sandbox.process import Process, current_tier, spawn
+from keck_sandbox.render import render
+from keck_sandbox.users import release_user
 
 __all__ = ["ForkServer"]
 
 _FORK_S = 10.0
 _START_S = 120.0
+_REQUEST_BYTES = 256 * 1024
 
 
 class ForkServer:
-    """A zygote, itself a contained process, that starts cells in milliseconds.
-
-    Limits are the zygote's: a cell inherits them. The service must have called :func:`become_subreaper`.
-    """
+    """A zygote, itself a contained process, that starts cells in milliseconds."""
 
     def __init__(self, process: Process, control: socket.socket) -> None:
         self.process = process
@@ -41,14 +42,15 @@ class ForkServer:
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _REQUEST_BYTES)
         with theirs:
             fd = theirs.fileno()
-            process = await spawn(dataclasses.replace(policy, pass_fds=(fd,)), argv(fd))
+            process = await spawn(dataclasses.replace(policy, trust="zygote", pass_fds=(fd,)), argv(fd))
         server = cls(process, ours)
         try:
             async with asyncio.timeout(_START_S):
                 ready = await asyncio.get_running_loop().sock_recv(ours, 64)
-            if not ready:
+            if ready != READY:
                 raise ConnectionResetError(f"the zygote did not start: {process.output()[-1000:]}")
         except BaseException:
             await server.stop()
@@ -59,29 +61,33 @@ class ForkServer:
         """A cell that runs the zygote's entry with these arguments and the policy's descriptors.
 
         Raises:
-            OSError: the zygote is gone.
+            OSError: the zygote is gone, or the cell cannot be made; the message says which step failed.
             TimeoutError: it does not answer; it should be replaced.
         """
-        policy.directory.mkdir(parents=True, exist_ok=True)
+        tier = await current_tier()
+        spec = render(policy, tier)
+        request = json.dumps({"argv": list(argv), "spec": spec.to_json()}).encode()
         read, write = os.pipe2(os.O_CLOEXEC)
-        request = {
-            "argv": list(argv),
-            "directory": str(policy.directory),
-            "env": {**cell_variables(policy.directory), **policy.env},
-            "parent": os.getpid(),
-        }
+        entered = None
         try:
             async with self._lock, asyncio.timeout(_FORK_S):
-                socket.send_fds(self._control, [json.dumps(request).encode()], [write, *policy.pass_fds])
-                answer = await asyncio.get_running_loop().sock_recv(self._control, 64)
-            if not answer:
-                raise ConnectionResetError("the zygote ended")
+                with Entrance() as entrance:
+                    fds = [entrance.theirs.fileno(), write, *policy.pass_fds]
+                    socket.send_fds(self._control, [request], fds)
+                    entered = await entrance.hello()
+                    if await asyncio.get_running_loop().sock_recv(self._control, 64) != FORKED:
+                        raise ConnectionResetError("the zygote ended")
+                    status = await entrance.go()
         except BaseException:
             os.close(read)
+            if entered is not None:
+                entered.abandon()
+            if spec.uid is not None and not policy.shares_user:
+                release_user(spec.uid)
             raise
         finally:
             os.close(write)
-        return Process(int(answer), read, policy)
+        return Process(entered, read, status, policy, spec=spec, tier=tier)
 
     async def stop(self) -> None:
         """End the zygote; its cells live on."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,14 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keck_sandbox.capped_log import CappedLog
-from keck_sandbox.environment import cell_environment
+from keck_sandbox.entering import Entered, Entrance, readable
+from keck_sandbox.inside.enter import ENDED
+from keck_sandbox.inside.spec import Spec
 from keck_sandbox.policy import Policy
-from keck_sandbox.reap import cell_members, kill_all
+from keck_sandbox.reap import become_subreaper, cell_members, kill_all, resident_bytes
+from keck_sandbox.render import render
+from keck_sandbox.tier import Tier, tier_in_force
+from keck_sandbox.users import release_user
 
-__all__ = ["Exit", "Process", "spawn"]
+__all__ = ["Exit", "Process", "current_tier", "spawn"]
 
-_LAUNCHER = str(Path(__file__).with_name("launch.py"))
+_LAUNCHER = str(Path(__file__).parent / "inside" / "launch.py")
 _READ_BYTES = 256 * 1024
+_START_S = 30.0
+_WATCH_S = 0.05
+_END_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,8 @@ class Exit:
     """Of the process and of every descendant that was waited for."""
     peak_memory_bytes: int
     """Largest resident set of any one of them."""
+    over_memory: bool = False
+    """The cell took more memory than its policy allows, and was killed for it."""
 
     @property
     def signal_name(self) -> str:
@@ -51,6 +61,8 @@ class Exit:
     @property
     def described(self) -> str:
         """For people: what ended it."""
+        if self.over_memory:
+            return "killed for taking more memory than it may"
         return f"killed by {self.signal_name}" if self.code < 0 else f"exited with status {self.code}"
 
 
@@ -58,21 +70,39 @@ class Process:
     """A running cell. Made by :func:`spawn`, or by a zygote.
 
     Args:
-        pid: its first process, a child of this one.
+        entered: its processes, by now of this one's family, and its work directory.
         output: read end of what it prints; owned from now on.
+        status: where its init tells how it ended; owned from now on.
+        spec: what it was made of.
+        tier: on which rung it was made.
     """
 
-    def __init__(self, pid: int, output: int, policy: Policy) -> None:
-        self.pid = pid
+    def __init__(
+        self, entered: Entered, output: int, status: socket.socket, policy: Policy, *, spec: Spec, tier: Tier
+    ) -> None:
+        self.pid = entered.pid
+        """The child to wait for: where there is a pid namespace, its init."""
+        self.leader = entered.leader
+        """The cell's first process: what is stopped, and what the orphans of the cell belong to."""
+        self.work_fd = entered.work_fd
+        """Its work directory, for :func:`keck_sandbox.collect.read_file`; closed by :meth:`kill`."""
         self.policy = policy
+        self.tier = tier
+        self._uid = None if policy.shares_user else spec.uid
+        self._whole = spec.fresh_proc
+        """Whether the first process is the init of a pid namespace, with which everything ends."""
         self._started = time.monotonic()
         self._log = CappedLog(policy.output_bytes)
-        self._pidfd = os.pidfd_open(pid)
-        self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().add_reader(self._pidfd, self._on_exit)
+        self._over_memory = False
+        loop = asyncio.get_running_loop()
+        self._pidfd = os.pidfd_open(self.pid)
+        self._exit: asyncio.Future[Exit] = loop.create_future()
+        loop.add_reader(self._pidfd, self._on_exit)
+        self._status = status
         self._out = output
         os.set_blocking(self._out, False)
-        asyncio.get_running_loop().add_reader(self._out, self._on_output)
+        loop.add_reader(self._out, self._on_output)
+        self._watch = loop.create_task(self._watch_memory()) if policy.memory_bytes else None
 
     @property
     def running(self) -> bool:
@@ -85,19 +115,53 @@ class Process:
         return self._exit.result() if done else None
 
     async def kill(self) -> Exit:
-        """End the whole cell, also what left its process group, and wait until the leader is reaped."""
-        if self.running:
-            kill_all(cell_members(self.pid))
-        else:
-            # The leader is reaped: its pid may be somebody else's by now, but its group, if it lives, is not.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
-        return await asyncio.shield(self._exit)
+        """End the whole cell, also what left its process group, and wait until all of it is gone.
+
+        A pid namespace is gone when its first process is: that is the kernel's own order. Elsewhere the leader is
+        waited for, and the rest is killed with it.
+
+        Raises:
+            TimeoutError: a process does not end, as one inside a driver may not; the cell's GPU must not be used.
+        """
+        try:
+            if self.running:
+                kill_all({self.pid} if self._whole else cell_members(self.leader))
+            else:
+                self._kill_group()
+            async with asyncio.timeout(_END_S):
+                return await asyncio.shield(self._exit)
+        finally:
+            if self.work_fd >= 0:
+                os.close(self.work_fd)  # and with the last descriptor its file system
+                self.work_fd = -1
 
     def output(self) -> str:
         """Head and tail of what it printed so far."""
         self._drain()
         return self._log.text()
+
+    def _told_status(self, status: int) -> int:
+        """How the cell ended, by its init's word where that lived to say it; by the init's own end otherwise."""
+        with self._status:
+            try:
+                word = self._status.recv(64)
+            except OSError:
+                return status
+        return int(word.removeprefix(ENDED)) if word.startswith(ENDED) else status
+
+    def _kill_group(self) -> None:
+        # Once the leader is reaped its pid may be somebody else's, but its group, if it lives, is not.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.leader, signal.SIGKILL)
+
+    async def _watch_memory(self) -> None:
+        limit = self.policy.memory_bytes or 0
+        while self.running:
+            await asyncio.sleep(_WATCH_S)
+            if self.running and resident_bytes(self.leader) > limit:
+                self._over_memory = True
+                kill_all(cell_members(self.leader))
+                return
 
     def _on_output(self) -> None:
         try:
@@ -133,65 +197,93 @@ class Process:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
-        code = os.waitstatus_to_exitcode(status)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)  # the group outlives its leader
+        code = os.waitstatus_to_exitcode(self._told_status(status))
+        self._kill_group()  # the group outlives its leader
         # Not until EOF: a daemon that holds the pipe would keep us waiting.
         self._drain()
         self._close_output()
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._uid is not None:
+            release_user(self._uid)
         self._exit.set_result(
             Exit(
                 code=code,
                 wall_s=time.monotonic() - self._started,
                 cpu_s=usage.ru_utime + usage.ru_stime,
                 peak_memory_bytes=usage.ru_maxrss * 1024,
+                over_memory=self._over_memory,
             )
         )
 
 
 async def spawn(policy: Policy, argv: Sequence[str]) -> Process:
-    """Start `argv` under `policy`. The one place where builds and runners begin.
+    """Start `argv` under `policy`, on the tier in force. The one place where builds and runners begin.
 
-    Must be called from the service's main thread: the kernel ends the process when the thread that made it ends.
+    Must be called from the service's main thread, as a subreaper: the kernel ends a cell with the thread that is its
+    parent, and makes the service the parent of what the launcher leaves behind.
 
     Raises:
-        OSError: the launcher itself cannot be started.
+        OSError: the cell cannot be made on this tier; the message says which step failed.
+        TimeoutError: it does not come up.
     """
-    spec = {
-        "parent": os.getpid(),
-        "limits": _limits(policy),
-        "env": cell_environment(policy.directory, policy.env),
-    }
+    become_subreaper()
+    tier = await current_tier()
+    spec = render(policy, tier)
     read, write = os.pipe2(os.O_CLOEXEC)
+    entered = None
     try:
-        popen = subprocess.Popen(  # noqa: ASYNC220 - fork and exec only; nothing is waited for
-            [sys.executable, "-I", "-S", _LAUNCHER, json.dumps(spec), *argv],
-            cwd=policy.directory,
-            env={},
-            stdin=subprocess.DEVNULL,
-            stdout=write,
-            stderr=write,
-            close_fds=True,
-            pass_fds=policy.pass_fds,
-            start_new_session=True,
-        )
+        with Entrance() as entrance:
+            status = entrance.theirs.fileno()
+            popen = subprocess.Popen(  # noqa: ASYNC220 - fork and exec only; nothing is waited for
+                [sys.executable, "-I", "-S", _LAUNCHER, spec.to_json(), str(status), *argv],
+                cwd=policy.directory,
+                env={},
+                stdin=subprocess.DEVNULL,
+                stdout=write,
+                stderr=write,
+                close_fds=True,
+                pass_fds=(*policy.pass_fds, status),
+                start_new_session=True,
+            )
+            async with asyncio.timeout(_START_S):
+                entered = await entrance.hello()
+                await _gone(popen)
+                status_socket = await entrance.go()
     except BaseException:
         os.close(read)
+        if entered is not None:
+            entered.abandon()
+        if spec.uid is not None and not policy.shares_user:
+            release_user(spec.uid)
         raise
     finally:
         os.close(write)
-    popen.returncode = 0  # waited for by pidfd, for its resource usage: Popen must not do it as well
-    return Process(popen.pid, read, policy)
+    return Process(entered, read, status_socket, policy, spec=spec, tier=tier)
 
 
-def _limits(policy: Policy) -> dict[str, int]:
-    wanted = {
-        "RLIMIT_CORE": 0,
-        "RLIMIT_NOFILE": policy.open_files,
-        "RLIMIT_AS": policy.address_space_bytes,
-        "RLIMIT_DATA": policy.data_bytes,
-        "RLIMIT_FSIZE": policy.file_bytes,
-        "RLIMIT_NPROC": policy.processes,
-        "RLIMIT_CPU": policy.cpu_s,
-    }
-    return {name: value for name, value in wanted.items() if value is not None}
+async def current_tier() -> Tier:
+    """The tier in force; where nobody has chosen one yet, the strongest that works here.
+
+    Raises:
+        OSError: none does.
+    """
+    tier = tier_in_force()
+    if tier is None:
+        from keck_sandbox.ladder import TooWeak, climb  # noqa: PLC0415 - which makes cells to find out
+
+        try:
+            tier = (await climb()).level
+        except TooWeak as error:
+            raise OSError(str(error)) from error
+    return tier
+
+
+async def _gone(popen: subprocess.Popen[bytes]) -> None:
+    """Wait for the launcher's first process, and reap it: from then on its child is ours."""
+    pidfd = os.pidfd_open(popen.pid)
+    try:
+        await readable(pidfd)
+    finally:
+        os.close(pidfd)
+    popen.wait()

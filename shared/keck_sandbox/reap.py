@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Iterable, Iterator
 
-__all__ = ["become_subreaper", "cell_members", "kill_all", "kill_strays"]
+__all__ = ["become_subreaper", "cell_members", "kill_all", "kill_strays", "resident_bytes"]
 
 _PR_SET_CHILD_SUBREAPER = 36
 _ROUNDS = 20
@@ -42,6 +42,34 @@ def cell_members(leader: int) -> set[int]:
         if not more:
             return members
         members |= more
+
+
+def resident_bytes(leader: int) -> int:
+    """Private and shared memory that a leader and its descendants hold; what they map of files is not counted."""
+    total, todo = 0, [leader]
+    while todo:
+        pid = todo.pop()
+        total += _resident_bytes(pid)
+        todo += _children(pid)
+    return total
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            lines = [line for line in file if line.startswith(("RssAnon:", "RssShmem:"))]
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines)
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+    return found
 
 
 def kill_all(pids: Iterable[int]) -> None:

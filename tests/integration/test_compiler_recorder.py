@@ -87,7 +87,7 @@ async def test_a_call_in_init_is_found_by_constructing_the_model_without_the_ref
 ) -> None:
     candidate = f"""{_HEAD}
 import glob
-assert [name for name in glob.glob("**", recursive=True) if name.endswith(".py")] == ["candidate.py"]
+assert [name for name in glob.glob("../**", recursive=True) if name.endswith(".py")] == ["../candidate.py"]
 class ModelNew(torch.nn.Module):
     def __init__(self, size, pair, options):
         super().__init__()

@@ -7,6 +7,7 @@ import sys
 from functools import partial
 
 from keck import logs, settings
+from keck.containment import establish
 from keck.environment import warn_of_unknown_variables
 from keck.errors import SettingError
 from keck.service import run_service
@@ -22,13 +23,14 @@ def main() -> None:
     try:
         effective = settings.load()
         worker = Worker.of(effective, "compiler")
+        logs.configure(effective, service="compiler")
+        isolation = establish(effective)
     except SettingError as error:
         sys.stderr.write(f"keck-compiler: {error}\n")
         sys.exit(ExitCode.USAGE)
-    logs.configure(effective, service="compiler")
     warn_of_unknown_variables()
 
-    work = partial(serve, settings=effective, worker=worker)
+    work = partial(serve, settings=effective, worker=worker, isolation=isolation)
     sys.exit(asyncio.run(run_service(effective, name=worker.name, main=work)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import shutil
 import sys
@@ -18,8 +19,9 @@ from keck_compiler.build_log import capped, shortened
 from keck_compiler.cell_files import CellFileError, read_cell_file
 from keck_compiler.diagnostics import first_error, parse_diagnostics, parse_ptxas
 from keck_compiler.outcome import Outcome
+from keck_compiler.spawning import spawn_cell
 from keck_compiler.toolchain import Toolchain
-from keck_sandbox import Exit, Policy, spawn
+from keck_sandbox import Exit, Policy
 
 __all__ = ["BuildTimeout", "Builder", "Built", "build_key"]
 
@@ -72,15 +74,18 @@ class Builder:
         with scratch_directory("build") as directory:
             (directory / "call.json").write_text(call.to_json())
             kills_before = _machine_memory_kills()
-            ended, log = await self._run(directory, arch, timeout_s)
+            ended, log, module = await self._run(call, directory, arch, timeout_s)
             if ended is None:
                 raise BuildTimeout(timeout_s, log)
             if ended.code == 0:
-                return self._built(call, directory, ended, log)
+                return _built(call, ended, log, module)
             _blame_machine(directory, ended, log, killed=_machine_memory_kills() > kills_before)
             return Built(_refused(call, ended, log), b"")
 
-    async def _run(self, directory: Path, arch: str, timeout_s: float) -> tuple[Exit | None, str]:
+    async def _run(
+        self, call: ExtensionCall, directory: Path, arch: str, timeout_s: float
+    ) -> tuple[Exit | None, str, bytes | str]:
+        """How the build ended (None: it was not done in time), its log, and the module or why there is none."""
         env = self.toolchain.environment() | {"MAX_JOBS": str(self.max_jobs)}
         if arch:
             env["TORCH_CUDA_ARCH_LIST"] = arch
@@ -90,35 +95,50 @@ class Builder:
             directory=directory,
             env=env,
             readable=(home,) if home else (),
+            processes=512,
+            work_bytes=1 << 30,
+            file_bytes=256 << 20,
+            memory_bytes=self.memory_bytes * self.max_jobs,
             address_space_bytes=self.memory_bytes,
             cpu_s=math.ceil(timeout_s) + 1,
             output_bytes=MAX_LOG_BYTES,
         )
-        process = await spawn(policy, [sys.executable, "-P", "-m", "keck_compiler.cell.build"])
+        process = await spawn_cell(policy, [sys.executable, "-P", "-m", "keck_compiler.cell.build"])
+        module: bytes | str = "it did not end well"
         try:
             ended = await process.wait(timeout_s)
+            if ended is not None and ended.code == 0:
+                module = await asyncio.to_thread(_module, process.work_fd, call)
         finally:
             await process.kill()
-        return ended, capped(shortened(process.output(), directory=directory, cuda_home=home))
+        return ended, capped(shortened(process.output(), directory=policy.work, cuda_home=home)), module
 
-    def _built(self, call: ExtensionCall, directory: Path, ended: Exit, log: str) -> Built:
-        name = f"{call.name}.so"
-        try:
-            module = read_cell_file(directory, name, below="work", limit_bytes=MAX_ARTIFACT_BYTES)
-        except CellFileError as error:
-            return Built(_refused(call, ended, log, message=f"the build left no module: {error}"), b"")
-        outcome = Outcome(
-            cpu_s=ended.cpu_s,
-            wall_s=ended.wall_s,
-            peak_memory_bytes=ended.peak_memory_bytes,
-            diagnostics=parse_diagnostics(log),
-            ptxas=parse_ptxas(log),
-        )
-        return Built(outcome, module)
+
+def _module(work_fd: int, call: ExtensionCall) -> bytes | str:
+    """The shared object, or why there is none. Never parsed here: it is hostile until a cell has loaded it."""
+    try:
+        return read_cell_file(work_fd, f"{call.name}.so", below="work", limit_bytes=MAX_ARTIFACT_BYTES)
+    except CellFileError as error:
+        return str(error)
+
+
+def _built(call: ExtensionCall, ended: Exit, log: str, module: bytes | str) -> Built:
+    if isinstance(module, str):
+        return Built(_refused(call, ended, log, message=f"the build left no module: {module}"), b"")
+    outcome = Outcome(
+        cpu_s=ended.cpu_s,
+        wall_s=ended.wall_s,
+        peak_memory_bytes=ended.peak_memory_bytes,
+        diagnostics=parse_diagnostics(log),
+        ptxas=parse_ptxas(log),
+    )
+    return Built(outcome, module)
 
 
 def _refused(call: ExtensionCall, ended: Exit, log: str, *, message: str = "") -> Outcome:
     diagnostics = parse_diagnostics(log)
+    if ended.over_memory:
+        message = f"the build was {ended.described}"
     said = message or first_error(diagnostics) or f"the build {ended.described}"
     return Outcome(
         cpu_s=ended.cpu_s,
@@ -140,6 +160,8 @@ def _blame_machine(directory: Path, ended: Exit, log: str, *, killed: bool) -> N
         raise Retry("the machine ran out of memory during the build", failure_kind="out_of_memory")
     if shutil.disk_usage(directory).free < _FREE_BYTES_NEEDED:
         raise Retry("the machine ran out of disk space during the build", failure_kind="out_of_disk")
+    if ended.over_memory:
+        return  # its own doing: the cell's limit, not the machine's
     if ended.code not in (_COMPILERS_REFUSED, _ARGUMENTS_REFUSED):
         last = (log.strip().splitlines() or [""])[-1]
         raise Retry(f"the build program {ended.described}: {last}"[:500], failure_kind="build_program")

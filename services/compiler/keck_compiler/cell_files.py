@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 
 __all__ = ["CellFileError", "read_cell_file"]
 
@@ -13,14 +12,14 @@ class CellFileError(Exception):
     """A cell's file is missing, no regular file, or too large."""
 
 
-def read_cell_file(directory: Path, name: str, *, limit_bytes: int, below: str = "") -> bytes:
-    """Bytes of the regular file `name` in the cell's directory, or in its subdirectory `below`.
+def read_cell_file(directory: int, name: str, *, limit_bytes: int, below: str = "") -> bytes:
+    """Bytes of the regular file `name` in the cell's work directory (a descriptor), or in its subdirectory `below`.
 
     Raises:
         CellFileError: there is none of at most `limit_bytes` bytes.
     """
     try:
-        parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        parent = os.dup(directory)
         if below:
             parent = _descend(parent, below)
         try:

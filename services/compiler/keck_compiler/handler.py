@@ -10,6 +10,7 @@ from keck import subjects
 from keck._version import __version__
 from keck.artifacts import Artifacts
 from keck.bus import Bus
+from keck.containment import verdict_facts
 from keck.hashing import sha256_hex
 from keck.logs import logger
 from keck.messages import (
@@ -19,6 +20,7 @@ from keck.messages import (
     CompileDone,
     Durations,
     Hashes,
+    Isolation,
     Source,
     verdict_of,
 )
@@ -38,6 +40,7 @@ class Handler:
     artifacts: Artifacts
     compilation: Compilation
     worker: str
+    isolation: Isolation
 
     async def handle(self, request: CheckRequested, attempt: int) -> None:
         """Handle one delivery of a request."""
@@ -86,7 +89,11 @@ class Handler:
             hashes=Hashes(
                 candidate=sha256_hex(request.candidate), reference=sha256_hex(request.reference), artifact=""
             ),
-            environment={**self.compilation.builder.toolchain.versions, "judge": __version__},
+            environment={
+                **self.compilation.builder.toolchain.versions,
+                "judge": __version__,
+                **verdict_facts(self.isolation),
+            },
         )
         stored = await self.bus.publish_terminal(verdict)
         logger().info("check_ended", verdict=str(failure.verdict), stored=stored, compile_s=now - started)

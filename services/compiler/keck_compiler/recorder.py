@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -14,9 +16,10 @@ from keck_cell import ExtensionCall, ExtensionCallError
 from keck_compiler.cell_files import CellFileError, read_cell_file
 from keck_compiler.failure import Failure, format_failure
 from keck_compiler.scan import Site, builder_sites, may_build, missed_sites
+from keck_compiler.spawning import spawn_cell
 from keck_compiler.target import capability, expects_cuda
 from keck_compiler.toolchain import Toolchain
-from keck_sandbox import Policy, spawn
+from keck_sandbox import Policy
 
 __all__ = ["Recorder"]
 
@@ -79,12 +82,13 @@ class Recorder:
             if init is not None:
                 (directory / "init.json").write_bytes(init)
                 arguments += ["--init", "init.json"]
-            ended = await self._run_cell("record", directory, arguments)
-            try:
-                data = read_cell_file(directory, "recorded.json", limit_bytes=_RECORDED_LIMIT_BYTES)
-                return _parsed(data)
-            except CellFileError:
+            ended = await self._run_cell(
+                "record", directory, arguments, leaves="recorded.json", limit_bytes=_RECORDED_LIMIT_BYTES
+            )
+            if ended.left is None:
                 return _Run(error=ended.reason, trace=ended.log)
+            try:
+                return _parsed(ended.left)
             except ExtensionCallError as error:
                 return _Run(error=str(error), refused=True)
 
@@ -92,38 +96,51 @@ class Recorder:
         """What the model is constructed with, or None where that cannot be handed over."""
         with scratch_directory("init") as directory:
             (directory / "reference.py").write_bytes(reference.encode())
-            await self._run_cell("init_inputs", directory, [])
-            try:
-                return read_cell_file(directory, "init.json", limit_bytes=_INIT_LIMIT_BYTES)
-            except CellFileError:
-                return None
+            ended = await self._run_cell(
+                "init_inputs", directory, [], leaves="init.json", limit_bytes=_INIT_LIMIT_BYTES
+            )
+            return ended.left
 
-    async def _run_cell(self, program: str, directory: Path, arguments: Sequence[str]) -> _Ended:
+    async def _run_cell(
+        self, program: str, directory: Path, arguments: Sequence[str], *, leaves: str, limit_bytes: int
+    ) -> _Ended:
+        home = self.toolchain.cuda_home
         policy = Policy(
             name="record",
             directory=directory,
             env=self.toolchain.environment(),
+            readable=(home,) if home else (),
+            processes=512,
+            work_bytes=256 << 20,
+            memory_bytes=self.memory_bytes,
             data_bytes=self.memory_bytes,
             cpu_s=int(4 * self.timeout_s) + 1,
         )
         # -P: a file of the candidate's must not be taken for a module of ours.
         argv = [sys.executable, "-P", "-m", f"keck_compiler.cell.{program}", *arguments]
-        process = await spawn(policy, argv)
+        process = await spawn_cell(policy, argv)
+        left = None
         try:
             ended = await process.wait(self.timeout_s)
+            with contextlib.suppress(CellFileError):
+                left = await asyncio.to_thread(
+                    read_cell_file, process.work_fd, leaves, limit_bytes=limit_bytes
+                )
         finally:
             await process.kill()
         if ended is None:
             reason = f"importing the candidate took longer than {self.timeout_s:g} s"
         else:
             reason = f"importing the candidate ended its process: {ended.described}"
-        return _Ended(reason, process.output())
+        return _Ended(reason, process.output(), left)
 
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
     reason: str
     log: str
+    left: bytes | None
+    """The file it was to write, unless it did not."""
 
 
 def _parsed(data: bytes) -> _Run:

@@ -10,7 +10,7 @@ from keck.artifacts import Artifacts
 from keck.bus import Bus
 from keck.consumer import Consumer
 from keck.fleet import Beat, Fleet
-from keck.messages import CheckRequested, Heartbeat
+from keck.messages import CheckRequested, Heartbeat, Isolation
 from keck.scratch import scratch_directory
 from keck.service import consume
 from keck.settings import Settings
@@ -29,23 +29,38 @@ _DRAIN_GRACE_S = 5.0
 """How long builds in hand may go on after the signal to stop; then another compiler gets them."""
 
 
-async def serve(bus: Bus, stop: asyncio.Event, *, settings: Settings, worker: Worker) -> None:
+async def serve(
+    bus: Bus, stop: asyncio.Event, *, settings: Settings, worker: Worker, isolation: Isolation
+) -> None:
     """Compile until told to stop."""
     await provision(bus, storage=settings.storage)
     with scratch_directory("compiler") as directory:
         toolchain = await asyncio.to_thread(find_toolchain, directory)
-        await _serve(bus, stop, settings, toolchain, worker)
+        await _serve(bus, stop, settings=settings, toolchain=toolchain, worker=worker, isolation=isolation)
 
 
 async def _serve(
-    bus: Bus, stop: asyncio.Event, settings: Settings, toolchain: Toolchain, worker: Worker
+    bus: Bus,
+    stop: asyncio.Event,
+    *,
+    settings: Settings,
+    toolchain: Toolchain,
+    worker: Worker,
+    isolation: Isolation,
 ) -> None:
     fleet = Fleet(bus)
     await fleet.start()
     artifacts = Artifacts(bus)
     cache = BuildCache(bus, artifacts)
     handler = _handler(
-        bus, settings, toolchain, artifacts=artifacts, cache=cache, fleet=fleet, worker=worker.name
+        bus,
+        settings,
+        toolchain,
+        artifacts=artifacts,
+        cache=cache,
+        fleet=fleet,
+        worker=worker.name,
+        isolation=isolation,
     )
     consumer = Consumer(
         bus,
@@ -65,6 +80,7 @@ async def _serve(
             cpus=len(os.sched_getaffinity(0)),
             state="draining" if stop.is_set() else "ready",
             facts=facts,
+            isolation=isolation,
         )
 
     try:
@@ -88,6 +104,7 @@ def _handler(
     cache: BuildCache,
     fleet: Fleet,
     worker: str,
+    isolation: Isolation,
 ) -> Handler:
     compilation = Compilation(
         cache=cache,
@@ -100,4 +117,4 @@ def _handler(
         executors=fleet.executors,
         settings=settings,
     )
-    return Handler(bus=bus, artifacts=artifacts, compilation=compilation, worker=worker)
+    return Handler(bus=bus, artifacts=artifacts, compilation=compilation, worker=worker, isolation=isolation)

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from functools import partial
 
+from keck.containment import establish
 from keck.environment import warn_of_unknown_variables
 from keck.errors import SettingError
 from keck.logs import configure
@@ -25,12 +26,13 @@ def main() -> None:
         settings = load()
         worker = Worker.of(settings, "executor")
         placement = place(settings)
+        configure(settings, service="executor")
+        isolation = establish(settings, env=placement.env, devices=placement.devices)
     except SettingError as error:
         sys.stderr.write(f"keck-executor: {error}\n")
         sys.exit(ExitCode.USAGE)
-    configure(settings, service="executor")
     warn_of_unknown_variables()
-    work = partial(serve, settings=settings, placement=placement, worker=worker)
+    work = partial(serve, settings=settings, placement=placement, worker=worker, isolation=isolation)
     sys.exit(asyncio.run(run_service(settings, name=worker.name, main=work)))
 
 

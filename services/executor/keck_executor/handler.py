@@ -7,10 +7,11 @@ import time
 
 from keck.artifacts import Artifacts
 from keck.bus import Bus
+from keck.containment import verdict_facts
 from keck.errors import ArtifactCorrupt, ArtifactMissing, Retry
 from keck.kinds import kind_named
 from keck.logs import logger
-from keck.messages import CheckProgress, CompileDone, EvalDone, Source, verdict_of
+from keck.messages import CheckProgress, CompileDone, EvalDone, Isolation, Source, verdict_of
 from keck.settings import Settings
 from keck.subjects import CheckKey
 from keck.verdict import Verdict
@@ -36,6 +37,7 @@ class Handler:
         *,
         worker: str,
         placement: Placement,
+        isolation: Isolation,
         judge: JudgeProcess,
         pool: RunnerPool,
     ) -> None:
@@ -43,6 +45,7 @@ class Handler:
         self._settings = settings
         self._worker = worker
         self._placement = placement
+        self._isolation = isolation
         self._judge = judge
         self._pool = pool
         self._artifacts = Artifacts(bus)
@@ -107,7 +110,7 @@ class Handler:
             outcome,
             exit_=exit_,
             output=(gone or candidate).process.output(),
-            facts=self._judge.facts,
+            facts={**self._judge.facts, **verdict_facts(self._isolation)},
             attempt=attempt,
             started=started,
         )
@@ -142,8 +145,8 @@ class Handler:
             candidate_path=str(sources["candidate"]),
             reference_path=str(sources["reference"]),
             extensions=extensions,
-            candidate_pid=candidate.process.pid,
-            reference_pid=reference.process.pid,
+            candidate_pid=candidate.process.leader,
+            reference_pid=reference.process.leader,
             exec_timeout_s=exec_timeout_s,
             reference_timeout_s=max(60.0, self._settings.exec_timeout_s),
         )

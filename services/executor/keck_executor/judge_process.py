@@ -49,6 +49,9 @@ class JudgeProcess:
         ours.setblocking(False)
         policy = Policy(
             name="judge",
+            trust="judge",
+            devices=self._placement.devices,
+            shares_user=True,
             directory=self._directory,
             env=self._placement.env,
             pass_fds=(theirs.fileno(),),

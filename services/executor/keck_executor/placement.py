@@ -10,6 +10,7 @@ from typing import Literal
 
 from keck.errors import SettingError
 from keck.settings import Settings
+from keck_executor.gpu_nodes import gpu_nodes
 
 __all__ = ["Placement", "place"]
 
@@ -21,6 +22,8 @@ class Placement:
     kind: Literal["cpu", "cuda"]
     index: int
     env: dict[str, str]
+    devices: tuple[Path, ...] = ()
+    """Its device nodes."""
 
     def target(self, facts: dict[str, str | float | None]) -> str:
         """The target this executor serves: ``cpu``, or ``sm90`` and the like."""
@@ -55,5 +58,8 @@ def place(settings: Settings, *, gpu_present: bool | None = None) -> Placement:
         raise SettingError(f"KECK_DEVICE={settings.device!r}: CUDA_VISIBLE_DEVICES names only {len(seen)}")
     visible = seen[number].strip() if seen else str(number)
     return Placement(
-        "cuda", number, env | {"CUDA_VISIBLE_DEVICES": visible, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        "cuda",
+        number,
+        env | {"CUDA_VISIBLE_DEVICES": visible, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"},
+        gpu_nodes(visible),
     )

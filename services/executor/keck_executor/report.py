@@ -78,8 +78,8 @@ def report(
             "torch": facts.get("torch"),
             "cuda": facts.get("cuda"),
             "judge": __version__,
-            # The ladder's name for "no isolation beyond limits and a clean start"; see docs/security.md.
-            "sandbox": "X",
+            "sandbox": facts.get("sandbox"),
+            "sandbox_open": facts.get("sandbox_open"),
             "clocks_mhz": outcome.clocks_mhz,
         },
     )

@@ -120,7 +120,10 @@ class RunnerPool:
             name="runner",
             directory=directory,
             env=self._placement.env,
+            devices=self._placement.devices,
+            shares_user=True,
             pass_fds=pass_fds,
+            memory_bytes=self._settings.runner_memory_bytes,
             data_bytes=self._settings.runner_memory_bytes,
             open_files=4096,
         )

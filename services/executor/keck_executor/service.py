@@ -10,7 +10,7 @@ from keck.bus import Bus
 from keck.consumer import Consumer
 from keck.fleet import Beat
 from keck.logs import logger
-from keck.messages import CompileDone, Heartbeat
+from keck.messages import CompileDone, Heartbeat, Isolation
 from keck.scratch import scratch_directory
 from keck.service import consume
 from keck.settings import Settings
@@ -26,7 +26,13 @@ __all__ = ["serve"]
 
 
 async def serve(
-    bus: Bus, stop: asyncio.Event, *, settings: Settings, placement: Placement, worker: Worker
+    bus: Bus,
+    stop: asyncio.Event,
+    *,
+    settings: Settings,
+    placement: Placement,
+    worker: Worker,
+    isolation: Isolation,
 ) -> None:
     """Run until `stop` is set, then finish or hand back what is in hand."""
     become_subreaper()
@@ -36,7 +42,14 @@ async def serve(
         try:
             await asyncio.gather(judge.start(), pool.refill(), provision(bus, storage=settings.storage))
             await _work(
-                bus, stop, settings=settings, placement=placement, worker=worker, judge=judge, pool=pool
+                bus,
+                stop,
+                settings=settings,
+                placement=placement,
+                worker=worker,
+                isolation=isolation,
+                judge=judge,
+                pool=pool,
             )
         finally:
             await pool.close()
@@ -50,6 +63,7 @@ async def _work(
     settings: Settings,
     placement: Placement,
     worker: Worker,
+    isolation: Isolation,
     judge: JudgeProcess,
     pool: RunnerPool,
 ) -> None:
@@ -57,7 +71,15 @@ async def _work(
     targets = [target] if placement.kind == "cpu" else [target, subjects.CUDA_ANY]
     for each in targets:
         await ensure_target(bus, each)
-    handler = Handler(bus, settings, worker=worker.name, placement=placement, judge=judge, pool=pool)
+    handler = Handler(
+        bus,
+        settings,
+        worker=worker.name,
+        placement=placement,
+        isolation=isolation,
+        judge=judge,
+        pool=pool,
+    )
     consumer = Consumer(
         bus,
         stream=subjects.BUILDS,
@@ -77,6 +99,7 @@ async def _work(
             arch=str(judge.facts.get("arch") or ""),
             state="draining" if stop.is_set() else "ready",
             facts=judge.facts,
+            isolation=isolation,
         )
 
     logger().info("executor_ready", target=target, **{k: judge.facts.get(k) for k in ("gpu", "cpu", "torch")})

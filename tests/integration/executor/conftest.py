@@ -78,8 +78,8 @@ class Bench:
                 candidate_path=str(paths[0]),
                 reference_path=str(paths[1]),
                 extensions=[],
-                candidate_pid=runners[0].process.pid,
-                reference_pid=runners[1].process.pid,
+                candidate_pid=runners[0].process.leader,
+                reference_pid=runners[1].process.leader,
                 exec_timeout_s=exec_timeout_s,
                 reference_timeout_s=reference_timeout_s,
             )

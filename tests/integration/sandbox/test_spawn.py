@@ -6,14 +6,16 @@ import json
 import os
 import resource
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from keck.testing import async_wait_until
+from keck.testing import async_wait_until, wait_until
 from keck_sandbox import Policy, Process, spawn
+from keck_sandbox.reap import cell_members
 
 LOOK = """
 import json, os, resource, sys
@@ -42,7 +44,7 @@ async def look(directory: Path, **changes: Any) -> dict[str, Any]:
     assert ended is not None
     assert ended.code == 0, process.output()
     found: dict[str, Any] = json.loads(process.output())
-    return found | {"started": process.pid}
+    return found
 
 
 async def test_nothing_of_the_services_environment_is_inherited(
@@ -57,12 +59,12 @@ async def test_nothing_of_the_services_environment_is_inherited(
     assert env["GIVEN"] == "1"
     for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "TORCH_EXTENSIONS_DIR"):
         assert Path(env[name]).is_relative_to(tmp_path)
-    assert found["cwd"] == str(tmp_path)
+    assert found["cwd"] == str(tmp_path / "cell")
 
 
 async def test_it_leads_a_session_of_its_own_and_can_gain_no_privileges(tmp_path: Path) -> None:
     found = await look(tmp_path)
-    assert found["pid"] == found["started"] == found["sid"] == found["pgid"]
+    assert found["pid"] == found["sid"] == found["pgid"]
     assert found["no_new_privs"] == "1"
     assert found["umask"] == "0077"
     assert found["stdin"] == os.devnull
@@ -110,7 +112,8 @@ async def test_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
     ended = await process.wait()
     assert ended is not None
     assert ended.code == 1
-    assert (tmp_path / "f").stat().st_size <= 1000
+    assert os.stat("f", dir_fd=process.work_fd).st_size <= 1000
+    await process.kill()
 
 
 @pytest.mark.parametrize(
@@ -128,12 +131,61 @@ async def test_the_end_is_told(tmp_path: Path, code: str, status: int, name: str
     assert (ended.code, ended.signal_name, ended.described) == (status, name, told)
 
 
-async def test_a_program_that_is_not_there_ends_with_125(tmp_path: Path) -> None:
-    process = await spawn(policy(tmp_path), ["/does/not/exist"])
-    ended = await process.wait()
+async def test_a_program_that_is_not_there_is_our_failure_and_leaves_nothing(tmp_path: Path) -> None:
+    def held() -> tuple[int, set[int]]:
+        return len(os.listdir("/proc/self/fd")), cell_members(os.getpid())
+
+    before = held()
+    with pytest.raises(OSError, match=r"No such file.*/does/not/exist"):
+        await spawn(policy(tmp_path), ["/does/not/exist"])
+    assert held() == before
+
+
+async def test_a_cell_that_takes_too_much_memory_is_killed_as_a_whole(tmp_path: Path) -> None:
+    # Neither process is above the limit: the cell is.
+    code = "import os, signal\nchild = os.fork()\nheld = bytearray(b'x') * (60 << 20)\nsignal.pause()"
+    process = await start(tmp_path, code, memory_bytes=100 << 20)
+    ended = await process.wait(20)
     assert ended is not None
-    assert ended.code == 125
-    assert "cannot start /does/not/exist" in process.output()
+    assert ended.over_memory
+    assert "more memory" in ended.described
+
+
+async def test_what_a_cell_left_is_read_after_its_end(tmp_path: Path) -> None:
+    process = await start(tmp_path, "open('left', 'w').write('here')")
+    await process.wait()
+    found = os.open("left", os.O_RDONLY, dir_fd=process.work_fd)
+    with os.fdopen(found) as file:
+        assert file.read() == "here"
+    await process.kill()
+    assert process.work_fd == -1
+
+
+async def test_the_cells_directory_can_be_read_and_not_written(tmp_path: Path) -> None:
+    (tmp_path / "given").write_text("given")
+    code = (
+        "print(open('../given').read())\ntry: open('../new', 'w')\nexcept OSError as error: print('refused')"
+    )
+    process = await start(tmp_path, code)
+    await process.wait()
+    assert process.output().split() == ["given", "refused"]
+
+
+async def test_an_orphan_belongs_to_the_cells_first_process(tmp_path: Path) -> None:
+    code = """
+import os, time
+if os.fork() == 0:
+    if os.fork() == 0:
+        time.sleep(100)
+    os._exit(0)
+os.wait()
+print('orphaned', flush=True)
+time.sleep(100)
+"""
+    process = await start(tmp_path, code)
+    await async_wait_until(lambda: "orphaned" in process.output())
+    assert len(cell_members(process.leader)) == 2
+    await process.kill()
 
 
 async def test_processor_time_and_memory_are_accounted(tmp_path: Path) -> None:
@@ -179,7 +231,7 @@ async def test_control_characters_do_not_get_through(tmp_path: Path) -> None:
     assert process.output() == "red a\nb\ufffd\tc"
 
 
-async def test_a_cell_dies_with_the_service(tmp_path: Path) -> None:
+def test_a_cell_dies_with_the_service(tmp_path: Path) -> None:
     service = f"""
 import asyncio, os, sys
 from pathlib import Path
@@ -187,16 +239,16 @@ from keck_sandbox import Policy, spawn
 async def main():
     process = await spawn(Policy(name="x", directory=Path({str(tmp_path)!r})),
                           [sys.executable, "-c", "import signal; signal.pause()"])
-    print(process.pid, flush=True)
+    print(process.leader, flush=True)
     os.kill(os.getpid(), 9)
 asyncio.run(main())
 """
-    outer = await spawn(policy(tmp_path), [sys.executable, "-c", service])
-    ended = await outer.wait()
-    assert ended is not None
-    assert ended.code == -signal.SIGKILL, outer.output()
-    pid = int(outer.output())
-    await async_wait_until(lambda: not _lives(pid))
+    outer = subprocess.run(
+        [sys.executable, "-c", service], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert outer.returncode == -signal.SIGKILL, outer.stderr
+    pid = int(outer.stdout)
+    wait_until(lambda: not _lives(pid))
 
 
 def _lives(pid: int) -> bool:

@@ -1,6 +1,7 @@
 """Build one recorded call with torch's own ``load_inline`` or ``load``, and do not import what comes out.
 
-``python -m keck_compiler.cell.build`` in a directory with ``call.json``; the module ends up in ``work/``. The
+``python -m keck_compiler.cell.build`` below a directory with ``call.json``; the module ends up in ``work/`` where
+it starts. The
 commands and flags are torch's by construction: only the last step, importing the module, is taken out. The
 exit status says who is to blame: 0 built, 1 the compilers refused, 3 torch refused the arguments; anything else
 is ours.
@@ -19,7 +20,7 @@ from keck_cell.paths import local
 
 __all__ = ["main"]
 
-CALL = "call.json"
+CALL = "../call.json"
 WORK = "work"
 SOURCES = "src"
 EXIT_COMPILERS_REFUSED = 1

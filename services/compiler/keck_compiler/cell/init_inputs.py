@@ -1,6 +1,6 @@
 """Ask a reference what a model is constructed with; in a process of its own.
 
-``python -m keck_compiler.cell.init_inputs`` in a directory with ``reference.py``; writes ``init.json``. Apart
+``python -m keck_compiler.cell.init_inputs`` below a directory with ``reference.py``; writes ``init.json``. Apart
 from the candidate's process, which must never see the reference: a computed source could carry it away.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 __all__ = ["main", "plain", "revive"]
 
-REFERENCE = "reference.py"
+REFERENCE = "../reference.py"
 INIT = "init.json"
 _TUPLE = "__tuple__"
 

@@ -1,7 +1,7 @@
 """Run a candidate's module once, building nothing, and write down every extension it asks for.
 
-``python -m keck_compiler.cell.record [--pretend-arch 9.0] [--init FILE]`` in a directory with ``candidate.py``;
-writes ``recorded.json`` there. What it writes is the candidate's own word, since they share a process: the
+``python -m keck_compiler.cell.record [--pretend-arch 9.0] [--init FILE]`` below a directory with ``candidate.py``;
+writes ``recorded.json`` where it starts. What it writes is the candidate's own word, since they share a process: the
 service validates it, and all it can decide is what gets built for this candidate.
 """
 
@@ -25,6 +25,8 @@ from keck_compiler.cell.stand_in import StandIn
 __all__ = ["main"]
 
 CANDIDATE = "candidate.py"
+GIVEN = Path("..")
+"""The cell's own directory, which it can only read; it starts in the one below that it can write."""
 RECORDED = "recorded.json"
 _MAX_CALLS = 32
 _MAX_ERROR_CHARS = 4_000
@@ -62,9 +64,9 @@ def main() -> None:
         pretend_gpu(arguments.pretend_arch)
     result: dict[str, Any] = {"error": "", "trace": "", "refused": False}
     try:
-        module = _import_candidate(Path(CANDIDATE).absolute())
+        module = _import_candidate((GIVEN / CANDIDATE).resolve())
         if arguments.init:
-            module.ModelNew(*revive(json.loads(Path(arguments.init).read_text())))
+            module.ModelNew(*revive(json.loads((GIVEN / arguments.init).read_text())))
     except BaseException as error:  # noqa: BLE001 - the loop boundary of a program that runs foreign code
         # SystemExit and KeyboardInterrupt too: whatever ends the import is the candidate's error.
         result["error"] = _one_line(error)

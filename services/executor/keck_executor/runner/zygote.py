@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from keck_executor.runner.cell import run
-from keck_sandbox.zygote import serve
+from keck_sandbox.inside.zygote import serve
 
 __all__ = ["main"]
 
