@@ -534,6 +534,8 @@ def test_includes_in_linear_time(fuzz, tmp_path):
 
 
 def test_files_a_cell_left(fuzz, tmp_path):
+    directory = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+
     def check(drawn: tuple[str, str, str, int, int]) -> None:
         kind, name, below, size, limit = drawn
         path = tmp_path / "work" / "file"
@@ -551,7 +553,7 @@ def test_files_a_cell_left(fuzz, tmp_path):
             case _:
                 pass
         try:
-            data = read_cell_file(tmp_path, name, limit_bytes=limit, below=below)
+            data = read_cell_file(directory, name, limit_bytes=limit, below=below)
         except CellFileError:
             return
         finally:
@@ -572,6 +574,7 @@ def test_files_a_cell_left(fuzz, tmp_path):
         ),
         check,
     )
+    os.close(directory)
 
 
 def test_targets_of_any_request(fuzz):
