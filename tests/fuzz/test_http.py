@@ -82,15 +82,16 @@ def test_requests_made_from_the_openapi_document(fuzz, gateway):
         def check(case: Any) -> None:
             response = case.call(base_url=gateway.http_url, session=session, timeout=ANSWER_S)
             assert_allowed(response.status_code, case.as_curl_command()[:2_000])
+            checks = [status_code_conformance, content_type_conformance]
+            if "text/event-stream" not in str(response.headers.get("content-type")):
+                # A stream's schema is that of its text; schemathesis takes it for that of each event.
+                checks.append(response_schema_conformance)
             try:
-                case.validate_response(
-                    response,
-                    checks=[status_code_conformance, content_type_conformance, response_schema_conformance],
-                )
+                case.validate_response(response, checks=checks)
             except FailureGroup as group:
                 raise AssertionError(str(group)[:4_000]) from group
 
-        fuzz(st.one_of(cases), check, examples=150, cpu_s=20.0)
+        fuzz(st.one_of(cases), check, examples=50, cpu_s=20.0)
 
 
 # --- Forms that no client makes
@@ -201,7 +202,7 @@ def test_forms_of_any_bytes(fuzz, gateway):
                 st.one_of(_multipart(), _URLENCODED, _URLENCODED, _MANY),
             ),
             check,
-            examples=150,
+            examples=50,
             cpu_s=20.0,
         )
 
@@ -265,7 +266,7 @@ def test_json_of_any_bytes(fuzz, gateway):
                     {"candidate": "\n" * 380_000, "reference": "r", "options": {"device": "auto"}}
                 ).encode(),
             ],
-            examples=150,
+            examples=50,
             cpu_s=20.0,
         )
 
@@ -317,6 +318,7 @@ def test_addresses_of_any_text(fuzz, gateway):
                 ("/v1/checks/ID", "x", "default", "9" * 4_200),
                 ("/v1/checks/ID/events", "x", "default", "9" * 3_000),
             ],
+            examples=50,
             cpu_s=20.0,
         )  # fmt: skip
 

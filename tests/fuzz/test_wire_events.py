@@ -397,7 +397,7 @@ def test_services_outlive_whatever_is_published(fuzz, system):
                 # An artifact's name becomes a subject: the same end for executors, one after the other.
                 [("compile.done.cpu.bulk.fuzz.FRESH", data) for data in NO_DIGESTS],
             ],
-            examples=25,
+            examples=10,
             cpu_s=60.0,
         )
         live.run(live.settled())
