@@ -17,10 +17,12 @@ from keck.verdict import Verdict
 __all__ = ["bury", "names_in", "verdict_on_unreadable"]
 
 _NAME = re.compile(NAME_PATTERN)
+_MAX_COPY_BYTES = 1_000_000
+"""With these headers no more than a server takes by default; a copy that is refused would leave its check unanswered."""
 
 
 async def bury(bus: Bus, message: Msg, *, stage: str, reason: str) -> None:
-    """Store a copy, as it came, with where it came from and why it is here.
+    """Store a copy, as it came, with where it came from, how large it was and why it is here.
 
     Raises:
         Unavailable: it could not be stored.
@@ -31,8 +33,10 @@ async def bury(bus: Bus, message: Msg, *, stage: str, reason: str) -> None:
         subjects.MSG_ID: f"dead.{meta.stream}.{meta.sequence.stream}.{meta.timestamp.timestamp()}",
         "Keck-Reason": _ascii(" ".join(reason.split()))[:1_000],
         "Keck-Subject": _ascii(message.subject),
+        "Keck-Size": str(len(message.data)),
     }
-    await bus.store(subjects.dead(stage, _token(run), _token(check_id)), message.data, headers=headers)
+    copy = message.data[:_MAX_COPY_BYTES]
+    await bus.store(subjects.dead(stage, _token(run), _token(check_id)), copy, headers=headers)
 
 
 def verdict_on_unreadable(message: Msg, reason: str) -> EvalDone | None:

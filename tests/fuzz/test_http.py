@@ -65,7 +65,7 @@ def assert_allowed(status: int, what: object) -> None:
 
 
 @pytest.mark.fuzz(share=6)
-def test_requests_made_from_the_openapi_document(fuzz, gateway):
+def test_requests_made_from_the_openapi_document_are_answered_as_it_says(fuzz, gateway):
     document = httpx.get(f"{gateway.http_url}/openapi.json").json()
     schema = schemathesis.openapi.from_dict(document)
     operations = [result.ok() for result in schema.get_all_operations()]
@@ -179,7 +179,7 @@ _MANY = st.one_of(
 
 
 @pytest.mark.fuzz(share=4)
-def test_forms_of_any_bytes(fuzz, gateway):
+def test_forms_of_any_bytes_are_answered_in_shape(fuzz, gateway):
     with httpx.Client(base_url=gateway.http_url, timeout=ANSWER_S) as http:
 
         def check(drawn: tuple[str, str, bytes]) -> None:
@@ -238,7 +238,7 @@ _BODIES = st.one_of(
 
 
 @pytest.mark.fuzz(share=4)
-def test_json_of_any_bytes(fuzz, gateway):
+def test_json_of_any_bytes_is_answered_in_shape(fuzz, gateway):
     with httpx.Client(base_url=gateway.http_url, timeout=ANSWER_S) as http:
 
         def check(body: bytes) -> None:
@@ -297,7 +297,7 @@ _NUMBERS = st.integers().map(str) | st.sampled_from(
 
 
 @pytest.mark.fuzz(share=3)
-def test_addresses_of_any_text(fuzz, gateway):
+def test_addresses_of_any_text_are_answered(fuzz, gateway):
     with httpx.Client(base_url=gateway.http_url, timeout=ANSWER_S) as http:
 
         def check(drawn: tuple[str, str, str, str]) -> None:
@@ -348,7 +348,7 @@ _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
 
 @pytest.mark.fuzz(share=2)
-def test_requests_of_any_bytes(fuzz, gateway):
+def test_requests_of_any_bytes_do_no_harm(fuzz, gateway):
     address = urlsplit(gateway.http_url)
 
     def check(data: bytes) -> None:

@@ -139,12 +139,12 @@ def _read_log(log: str) -> None:
         assert_one_line_for_people(first_error(found))
 
 
-def test_diagnostics_of_any_log(fuzz):
+def test_any_log_gives_bounded_diagnostics(fuzz):
     fuzz(LOGS, _read_log, known=KNOWN_LOGS)
 
 
 @pytest.mark.fuzz(share=2)
-def test_diagnostics_in_linear_time(fuzz):
+def test_diagnostics_are_found_in_linear_time(fuzz):
     def parse(log: str) -> None:
         parse_diagnostics(log)
         parse_ptxas(log)
@@ -163,7 +163,7 @@ def test_diagnostics_in_linear_time(fuzz):
     )
 
 
-def test_build_logs_of_any_text(fuzz):
+def test_any_build_log_is_shortened_and_capped(fuzz):
     def check(log: str) -> None:
         short = shortened(log, directory=Path("/build/dir"), cuda_home=Path("/usr/local/cuda"))
         for limit in (64, 1_000, MAX_LOG_BYTES):
@@ -173,7 +173,7 @@ def test_build_logs_of_any_text(fuzz):
 
 
 @pytest.mark.fuzz(share=2)
-def test_build_logs_in_linear_time(fuzz):
+def test_build_logs_are_shortened_in_linear_time(fuzz):
     def parse(log: str) -> None:
         shortened(log, directory=Path("/build/dir"), cuda_home=Path("/usr/local/cuda"))
         capped(log)
@@ -183,7 +183,7 @@ def test_build_logs_in_linear_time(fuzz):
     fuzz(repeated(*LOG_TOKENS), in_linear_time(parse, MAX_LOG_BYTES), known=known, cpu_s=4.0)
 
 
-def test_what_a_process_printed(fuzz):
+def test_what_a_process_printed_is_bounded_and_printable(fuzz):
     pieces = st.lists(
         st.binary(max_size=40) | st.sampled_from(LOG_TOKENS).map(lambda s: s.encode("utf-8", "replace"))
     )
@@ -205,7 +205,7 @@ def test_what_a_process_printed(fuzz):
     fuzz(st.tuples(st.integers(2, 400), pieces, st.integers(1, 20)), check)
 
 
-def test_what_a_process_printed_in_linear_time(fuzz):
+def test_what_a_process_printed_is_cleaned_in_linear_time(fuzz):
     def parse(text: str) -> None:
         log = CappedLog(MAX_LOG_BYTES)
         log.write(text.encode("utf-8", "replace"))
@@ -274,7 +274,7 @@ def _scan(source: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::SyntaxWarning", "ignore::DeprecationWarning")
-def test_sources_of_any_text(fuzz):
+def test_sources_of_any_text_are_scanned_or_refused(fuzz):
     fuzz(
         SOURCES | NESTED,
         _scan,
@@ -387,7 +387,7 @@ def _record(**changes: Any) -> bytes:
     return json.dumps({"calls": [], "lines": []} | changes).encode()
 
 
-def test_records_of_any_content(fuzz):
+def test_records_of_any_content_are_read_or_refused(fuzz):
     deep = st.integers(1, 3_000).map(
         lambda n: b'{"calls": [], "lines": [], "error": ' + b"[" * n + b"]" * n + b"}"
     )
@@ -413,7 +413,7 @@ def test_records_of_any_content(fuzz):
     )
 
 
-def test_one_recorded_call_of_any_content(fuzz):
+def test_one_recorded_call_of_any_content_is_read_or_refused(fuzz):
     def check(data: bytes) -> None:
         try:
             call = ExtensionCall.from_json(data)
@@ -447,7 +447,7 @@ def _flagged(flags: list[str], field: str = "extra_cflags") -> ExtensionCall:
     return ExtensionCall(kind="load_inline", name="x", **{field: tuple(flags)})
 
 
-def test_flags_of_any_text(fuzz):
+def test_flags_of_any_text_are_judged_in_one_line(fuzz):
     def check(flags: list[str]) -> None:
         for field in ("extra_cflags", "extra_cuda_cflags", "extra_ldflags"):
             assert_one_line_for_people(
@@ -459,7 +459,7 @@ def test_flags_of_any_text(fuzz):
 
 
 @pytest.mark.fuzz(share=2)
-def test_flags_in_linear_time(fuzz):
+def test_flags_are_judged_in_linear_time(fuzz):
     def parse(text: str) -> None:
         refused_flag(_flagged([text]))
 
@@ -486,7 +486,7 @@ _PARAMETERS = (
 )  # fmt: skip
 
 
-def test_arguments_of_any_kind(fuzz, tmp_path, monkeypatch):
+def test_arguments_of_any_kind_make_a_call_or_a_sentence(fuzz, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "k.cu").write_bytes(b'#include "k.cu"\n\xff')
     (tmp_path / "k.cpp").write_bytes(b"int f();")
@@ -522,7 +522,7 @@ def test_arguments_of_any_kind(fuzz, tmp_path, monkeypatch):
     )
 
 
-def test_includes_in_linear_time(fuzz, tmp_path):
+def test_includes_are_found_in_linear_time(fuzz, tmp_path):
     def parse(text: str) -> None:
         local_headers([(str(tmp_path), text)], [], beside_source=True)
 
@@ -533,7 +533,7 @@ def test_includes_in_linear_time(fuzz, tmp_path):
 # --- Files, targets
 
 
-def test_files_a_cell_left(fuzz, tmp_path):
+def test_files_a_cell_left_are_read_or_refused(fuzz, tmp_path):
     directory = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
 
     def check(drawn: tuple[str, str, str, int, int]) -> None:
@@ -577,7 +577,7 @@ def test_files_a_cell_left(fuzz, tmp_path):
     os.close(directory)
 
 
-def test_targets_of_any_request(fuzz):
+def test_any_request_has_a_target_or_a_reason(fuzz):
     archs = st.from_regex(r"[0-9a-zA-Z.+; ]{0,64}", fullmatch=True) | st.sampled_from(
         ["9.0", "9.0a", "8.0 9.0", "1" * 64]
     )
@@ -681,11 +681,11 @@ def _read_datagram(data: bytes) -> None:
 
 
 @pytest.mark.fuzz(share=2)
-def test_datagrams_of_any_bytes(fuzz):
+def test_datagrams_of_any_bytes_are_read_or_refused(fuzz):
     fuzz(datagrams() | st.binary(max_size=300), _read_datagram, examples=400)
 
 
-def test_trees_of_any_nodes(fuzz):
+def test_any_nodes_are_a_tree_or_refused(fuzz):
     import torch
 
     def check(nodes: list[Node]) -> None:
@@ -712,7 +712,7 @@ def test_trees_of_any_nodes(fuzz):
     )
 
 
-def test_values_of_any_kind(fuzz):
+def test_values_of_any_kind_survive_the_wire_or_are_refused(fuzz):
     import torch
 
     tensors = st.sampled_from(

@@ -178,16 +178,16 @@ def check(data: bytes) -> None:
 
 
 @pytest.mark.fuzz(share=2)
-def test_events_with_bytes_changed(fuzz):
+def test_events_with_bytes_changed_are_read_or_refused(fuzz):
     fuzz(mutated_bytes(), check, known=KNOWN, examples=300)
 
 
 @pytest.mark.fuzz(share=2)
-def test_events_with_fields_changed(fuzz):
+def test_events_with_fields_changed_are_read_or_refused(fuzz):
     fuzz(mutated_fields(), check, known=NOT_A_TIME, examples=300)
 
 
-def test_bytes_that_were_never_an_event(fuzz):
+def test_bytes_that_were_never_an_event_are_refused(fuzz):
     random = st.binary(max_size=300) | _VALUES.map(msgspec.msgpack.encode) | _SPLICES
     fuzz(random, check, examples=200)
 
@@ -241,7 +241,7 @@ def _is_json(value: object) -> bool:
     return True
 
 
-def test_requests_that_are_answered_over_the_bus(fuzz):
+def test_requests_over_the_bus_are_read_or_refused(fuzz):
     def check_body(drawn: tuple[bytes, bool]) -> None:
         data, is_json = drawn
         try:
