@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any, Self
 
 import pytest
-from hypothesis import HealthCheck, Phase, example, given, seed, settings
+from hypothesis import HealthCheck, Phase, core, example, given, seed, settings
 from hypothesis import strategies as st
 
 from keck.embedded import Embedded
@@ -29,6 +29,9 @@ from keck.embedded import Embedded
 FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 """For all targets together; 0: the few fixed examples of the ordinary run."""
 _EXAMPLES_A_ROUND = 500
+_MAX_SHOWN = 3_000
+_PRINTER = core.RepresentationPrinter
+"""schemathesis puts one into its place that prints nothing, also for the tests of others."""
 _REPORT = pytest.StashKey[list["Report"]]()
 _SHARES = pytest.StashKey[int]()
 
@@ -98,12 +101,17 @@ class Fuzz:
                 return  # the round's remainder
             self._report.examples += 1
             with within(cpu_s):
-                check(value)
+                try:
+                    check(value)
+                except Exception as error:
+                    error.add_note(f"The example: {_shown(value)}")
+                    raise
 
         try:
             self._run(one, strategy, known, examples, started)
         finally:
             self._report.seconds += time.monotonic() - started
+            core.RepresentationPrinter = _PRINTER
 
     def _run(
         self,
@@ -127,6 +135,11 @@ class Fuzz:
             # A round's own seed: hypothesis prints it, and the example, where it finds something.
             seed(first + rounds)(fresh(given(strategy)(_again(one))))()
             rounds += 1
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}… ({len(text)} characters)"
 
 
 def _again(one: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -232,6 +245,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    core.RepresentationPrinter = _PRINTER
     targets = [item for item in items if "fuzz" in getattr(item, "fixturenames", ())]
     config.stash[_SHARES] = max(1, sum(map(_share, targets)))
     if FUZZ_SECONDS:
