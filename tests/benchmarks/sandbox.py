@@ -77,7 +77,10 @@ async def entering(tiers: list[Tier], placement: Placement, base: Path, forks: i
         for tier in tiers:
             with use_tier(tier):
                 cell = Policy(
-                    name="bench", directory=base / f"{tier}{number}", devices=placement.devices, shares_user=True
+                    name="bench",
+                    directory=base / f"{tier}{number}",
+                    devices=placement.devices,
+                    shares_user=True,
                 )
                 began = time.perf_counter()
                 process = await server.fork(cell, ["-"])
