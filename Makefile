@@ -17,7 +17,7 @@ endif
 export UV_HTTP_TIMEOUT ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup preflight fmt check test test-gpu bench docs run demo
+.PHONY: help setup preflight fmt check test test-gpu fuzz bench docs run demo
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -39,6 +39,10 @@ test: $(INSTALLED) ## all tests; those that need a GPU are skipped where there i
 
 test-gpu: $(INSTALLED) ## only the tests that need a GPU
 	$(BIN)/python -m pytest -m gpu
+
+FUZZ_SECONDS ?= 3600
+fuzz: $(INSTALLED) ## FUZZ_SECONDS (an hour) of hostile input to everything that reads some; fails on a finding
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz -p no:cacheprovider
 
 bench: $(INSTALLED) ## the whole corpus through the real pipeline: verdicts and durations as a table
 	$(BIN)/python tests/benchmarks/pipeline.py

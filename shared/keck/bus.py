@@ -42,6 +42,8 @@ _PUBLISH_PAUSES_S = (0.05, 0.2, 0.5, 1.0, 2.0)
 _FLUSH_TIMEOUT_S = 2
 _STREAM_FULL = 10077
 _MESSAGE_TOO_LARGE = 10054
+_MAX_SUBJECT_BYTES = 2048
+"""For a line of more than 4,096 bytes, subject, reply and sizes, the server closes the connection."""
 _WRONG_LAST_SEQUENCE = (10071, 10164)
 
 
@@ -112,7 +114,7 @@ class Bus:
 
         Raises:
             QueueFull: the stream is at its limit; nothing was stored.
-            BadRequest: larger than the stream takes.
+            BadRequest: larger than the stream takes, or its subject than the server does.
             Unavailable: no acknowledgement after several attempts.
         """
         ack = await self.store(subject, encode(event), headers={**headers, subjects.MSG_ID: msg_id})
@@ -133,6 +135,7 @@ class Bus:
             QueueFull, BadRequest, Unavailable: as for `publish`.
             nats.js.errors.APIError: the server refused for another reason.
         """
+        _require_short(subject)
         last: Exception | None = None
         for pause_s in (None,) if once else (*_PUBLISH_PAUSES_S, None):
             try:
@@ -212,8 +215,10 @@ class Bus:
         """Ask the server something that may be asked twice, and once more while it is restarting.
 
         Raises:
+            BadRequest: the subject is longer than the server takes.
             Unavailable: nobody answered.
         """
+        _require_short(subject)
         last: Exception | None = None
         for pause_s in (*_PUBLISH_PAUSES_S, None):
             try:
@@ -289,6 +294,13 @@ async def connect(settings: Settings, *, name: str) -> Bus:
 def is_direct_miss(message: Msg) -> bool:
     """Whether a direct get answered that there is no such message."""
     return bool(message.headers) and (message.headers or {}).get("Status") in {"404", "408"}
+
+
+def _require_short(subject: str) -> None:
+    if len(subject.encode()) > _MAX_SUBJECT_BYTES:
+        raise BadRequest(
+            f"a name is too long: a subject of {len(subject)} characters begins {subject[:80]!r}"
+        )
 
 
 class _Reports:

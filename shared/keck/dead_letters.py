@@ -11,16 +11,18 @@ from nats.aio.msg import Msg
 
 from keck import subjects
 from keck.bus import Bus
-from keck.messages import NAME_PATTERN, CheckRequested, EvalDone, verdict_of
+from keck.messages import DECODING_ERRORS, NAME_PATTERN, CheckRequested, EvalDone, verdict_of
 from keck.verdict import Verdict
 
 __all__ = ["bury", "names_in", "verdict_on_unreadable"]
 
 _NAME = re.compile(NAME_PATTERN)
+_MAX_COPY_BYTES = 1_000_000
+"""With these headers no more than a server takes by default; a copy that is refused would leave its check unanswered."""
 
 
 async def bury(bus: Bus, message: Msg, *, stage: str, reason: str) -> None:
-    """Store a copy, as it came, with where it came from and why it is here.
+    """Store a copy, as it came, with where it came from, how large it was and why it is here.
 
     Raises:
         Unavailable: it could not be stored.
@@ -29,10 +31,12 @@ async def bury(bus: Bus, message: Msg, *, stage: str, reason: str) -> None:
     run, check_id = names_in(message.subject)
     headers = {
         subjects.MSG_ID: f"dead.{meta.stream}.{meta.sequence.stream}.{meta.timestamp.timestamp()}",
-        "Keck-Reason": " ".join(reason.split()).encode("ascii", "replace").decode()[:1_000],
-        "Keck-Subject": message.subject,
+        "Keck-Reason": _ascii(" ".join(reason.split()))[:1_000],
+        "Keck-Subject": _ascii(message.subject),
+        "Keck-Size": str(len(message.data)),
     }
-    await bus.store(subjects.dead(stage, run, check_id), message.data, headers=headers)
+    copy = message.data[:_MAX_COPY_BYTES]
+    await bus.store(subjects.dead(stage, _token(run), _token(check_id)), copy, headers=headers)
 
 
 def verdict_on_unreadable(message: Msg, reason: str) -> EvalDone | None:
@@ -67,11 +71,24 @@ def names_in(subject: str) -> tuple[str, str]:
     return run, check_id
 
 
+def _token(name: str) -> str:
+    """A name as a token of a subject of ours.
+
+    Whose name is none may have sent one of thousands of letters, and for a line of more than 4,096 bytes the server
+    closes the connection, also that of whoever is given the message next.
+    """
+    return name if _NAME.match(name) else "unnamed"
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode()
+
+
 def _generation_in(data: bytes) -> int:
     """The generation, from bytes that are no valid event but may still be a map; else 0."""
     try:
         fields: Any = msgspec.msgpack.decode(data)
-    except msgspec.DecodeError:
+    except DECODING_ERRORS:
         return 0
     generation = fields.get("generation") if isinstance(fields, dict) else None
     return generation if type(generation) is int and generation >= 0 else 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -18,6 +18,7 @@ from keck.errors import BadRequest
 from keck.verdict import Verdict
 
 __all__ = [
+    "DECODING_ERRORS",
     "INLINE_SOURCE_BYTES",
     "MAX_LOG_BYTES",
     "MAX_SOURCE_BYTES",
@@ -27,6 +28,7 @@ __all__ = [
     "CompileDone",
     "Correctness",
     "Diagnostic",
+    "Digest",
     "Durations",
     "EvalDone",
     "Event",
@@ -65,9 +67,13 @@ NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$(?!\n)"
 """`$` alone would let a line feed at the end through, and a subject is made of it."""
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 """A run or check id: one subject token."""
+Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+"""A sha256 in hex. The object store's subjects are made of it."""
 Lane = Literal["interactive", "bulk"]
 Stage = Literal["format", "compile", "load", "correctness", "timing", "done"]
 _Seconds = Annotated[float, msgspec.Meta(ge=0.001, le=86_400.0)]
+_UnixTime = Annotated[float, msgspec.Meta(ge=-1e11, le=1e11)]
+"""Seconds; neither infinite nor no number, which JSON shows as null and no client reads back."""
 _Tolerance = Annotated[float, msgspec.Meta(ge=0.0, le=1e6)]
 
 
@@ -107,16 +113,16 @@ class CheckRequested(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"
     candidate: Annotated[str, msgspec.Meta(max_length=MAX_SOURCE_BYTES)]
     reference: Annotated[str, msgspec.Meta(max_length=MAX_SOURCE_BYTES)]
     options: Options = Options()
-    deadline: float
+    deadline: _UnixTime
     """Absolute, Unix seconds, shared by all stages."""
-    submitted_at: float
+    submitted_at: _UnixTime
     """Unix seconds."""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
     """Source text, inline or in the object store under its sha256."""
 
-    sha256: str
+    sha256: Digest
     size: int
     text: str | None = None
 
@@ -124,11 +130,11 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 class Extension(msgspec.Struct, frozen=True, kw_only=True):
     """One prebuilt inline extension."""
 
-    name: str
-    """The Python module name the candidate gave."""
-    call: str
+    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$(?!\n)")]
+    """The Python module name the candidate gave. A file's name is made of it."""
+    call: Digest
     """Digest of the recorded ``load_inline``/``load`` call, by which the runner finds the build again."""
-    artifact: str
+    artifact: Digest
     """sha256 of the shared object, its name in the object store."""
     size: int
 
@@ -182,9 +188,9 @@ class CompileDone(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
     candidate: Source
     reference: Source
     options: Options
-    deadline: float
-    submitted_at: float
-    compiled_at: float
+    deadline: _UnixTime
+    submitted_at: _UnixTime
+    compiled_at: _UnixTime
     """Unix seconds."""
     compile_s: float
     attempts: int = 1
@@ -323,7 +329,7 @@ class CheckProgress(msgspec.Struct, frozen=True, kw_only=True, tag_field="type",
     generation: int
     stage: Literal["queued", "format", "compile", "compiled", "load", "correctness", "timing"]
     message: str
-    at: float
+    at: _UnixTime
     """Unix seconds."""
     worker: str = ""
     target: str = ""
@@ -355,8 +361,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag
     host: str
     pid: int
     version: str
-    started_at: float
-    at: float
+    started_at: _UnixTime
+    at: _UnixTime
     slots: int
     """Jobs this worker takes at once."""
     busy: int
@@ -377,6 +383,8 @@ Event = CheckRequested | CompileDone | EvalDone | CheckProgress | Heartbeat
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Event)
 _json_encoder = msgspec.json.Encoder()
+DECODING_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""All that msgspec raises on bytes of any kind; the last two, on bad text and deep nesting, are none of its own."""
 _E = TypeVar("_E", CheckRequested, CompileDone, EvalDone, CheckProgress, Heartbeat)
 
 
@@ -393,7 +401,7 @@ def decode(data: bytes, expect: type[_E]) -> _E:
     """
     try:
         event = _decoder.decode(data)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except DECODING_ERRORS as error:
         raise BadRequest(f"not a valid {_tag(expect)} event: {error}") from error
     if not isinstance(event, expect):
         raise BadRequest(f"expected a {_tag(expect)} event, got {_tag(type(event))}")

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-__all__ = ["MAX_CALL_BYTES", "ExtensionCall", "ExtensionCallError"]
+__all__ = ["MAX_CALL_BYTES", "ExtensionCall", "ExtensionCallError", "require_name"]
 
 MAX_CALL_BYTES = 4 << 20
 """All texts of one call together: sources may be computed, and so be larger than the candidate itself."""
@@ -143,11 +143,8 @@ class ExtensionCall:
             ExtensionCallError: with the reason.
         """
         if self.kind not in ("load_inline", "load"):
-            raise ExtensionCallError(f"unknown kind of extension call: {self.kind!r}")
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise ExtensionCallError(
-                f"the extension name {str(self.name)[:80]!r} cannot be used: take letters, digits and `_`"
-            )
+            raise ExtensionCallError(f"unknown kind of extension call: {_shown(self.kind)}")
+        require_name(self.name)
         for field in _BOOLEANS:
             if not isinstance(getattr(self, field), bool):
                 raise ExtensionCallError(f"`{field}` of extension `{self.name}` must be True or False")
@@ -189,6 +186,23 @@ class ExtensionCall:
 
 _FIELDS = frozenset(ExtensionCall.__slots__)
 _BOOLEANS = ("is_python_module", "no_implicit_headers", "with_pytorch_error_handling")
+
+
+def require_name(name: object) -> None:
+    """Refuse a name that no module or file can have.
+
+    Raises:
+        ExtensionCallError: it is one.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ExtensionCallError(
+            f"the extension name {_shown(name)} cannot be used: take letters, digits and `_`"
+        )
+
+
+def _shown(value: object) -> str:
+    """A value of unknown type and size, for a message."""
+    return repr(value[:80]) if isinstance(value, str) else f"of type {type(value).__name__}"
 
 
 def _suffix(name: str) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from keck_cell.extension_call import MAX_CALL_BYTES, ExtensionCall, ExtensionCallError
+from keck_cell.extension_call import MAX_CALL_BYTES, ExtensionCall, ExtensionCallError, require_name
 from keck_cell.headers import local_headers
 from keck_cell.paths import is_toolchain, portable
 
@@ -79,8 +79,7 @@ def call_from_load(args: Sequence[Any], kwargs: Mapping[str, Any]) -> ExtensionC
     name = _name(given)
     if given["is_standalone"]:
         raise ExtensionCallError(f"extension `{name}`: is_standalone=True builds a program, not a module")
-    sources = given["sources"]
-    paths = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    paths = _paths(name, "sources", given["sources"])
     texts = [(os.path.abspath(path), _read(name, path)) for path in paths]
     includes, headers = _includes(given, [(os.path.dirname(path), text) for path, text in texts])
     call = ExtensionCall(
@@ -101,7 +100,7 @@ def _bind(
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
-        raise ExtensionCallError(f"{function}() {error}") from error
+        raise ExtensionCallError(f"{function}() {str(error)[:300]}") from error
     bound.apply_defaults()
     for sycl in ("sycl_sources", "extra_sycl_cflags", "with_sycl"):
         if bound.arguments.get(sycl):
@@ -124,7 +123,32 @@ def _shared(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
 def _name(given: Mapping[str, Any]) -> str:
     if not isinstance(given["name"], str):
         raise ExtensionCallError(f"the extension name must be a string, not {type(given['name']).__name__}")
+    require_name(given["name"])
     return str(given["name"])
+
+
+def _paths(name: str, field: str, value: Any) -> list[str]:
+    """Paths as texts, whether one or several are given.
+
+    Raises:
+        ExtensionCallError: one is no path of a file.
+    """
+    given = [value] if isinstance(value, str | os.PathLike) else value
+    if not isinstance(given, Iterable):
+        raise ExtensionCallError(
+            f"`{field}` of extension `{name}` must be a list of paths, not {type(value).__name__}"
+        )
+    paths: list[str] = []
+    for path in given:
+        text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+        if not isinstance(text, str) or "\0" in text:
+            raise ExtensionCallError(
+                f"`{field}` of extension `{name}` must hold paths, not {type(path).__name__}"
+                if not isinstance(text, str)
+                else f"`{field}` of extension `{name}` holds a path with a null character"
+            )
+        paths.append(str(text))
+    return paths
 
 
 def _sources(name: str, field: str, value: Any, *, bare: bool) -> tuple[str, ...]:
@@ -177,23 +201,22 @@ def _includes(
     given: Mapping[str, Any], texts: Sequence[tuple[str, str]]
 ) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
     """Toolchain directories stay paths; from any other only the headers that are used are taken along."""
-    value = given["extra_include_paths"] or []
-    paths = [value] if isinstance(value, str) else [os.fspath(path) for path in value]
+    paths = _paths(given["name"], "extra_include_paths", given["extra_include_paths"] or [])
     kept = tuple(portable(path) for path in paths if is_toolchain(path))
     local = [os.path.abspath(path) for path in paths if not is_toolchain(path)]
     return kept, local_headers(texts, local, beside_source="sources" in given)
 
 
-def _read(name: str, path: Any) -> str:
-    text_path = os.fspath(path)
-    if not isinstance(text_path, str) or not text_path.endswith(_SOURCE_SUFFIXES):
+def _read(name: str, text_path: str) -> str:
+    if not text_path.endswith(_SOURCE_SUFFIXES):
         raise ExtensionCallError(
-            f"extension `{name}`: source files end in {', '.join(_SOURCE_SUFFIXES)}; got {str(text_path)[:80]!r}"
+            f"extension `{name}`: source files end in {', '.join(_SOURCE_SUFFIXES)}; got {text_path[:80]!r}"
         )
     try:
         with open(text_path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             return file.read(MAX_CALL_BYTES + 1)
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no valid text"
         raise ExtensionCallError(
-            f"extension `{name}`: cannot read {os.path.basename(text_path)!r}: {error.strerror}"
+            f"extension `{name}`: cannot read {os.path.basename(text_path)[:80]!r}: {why}"
         ) from error

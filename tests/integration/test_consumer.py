@@ -266,10 +266,29 @@ async def test_a_rejected_job_is_buried_and_answered(bus: Bus) -> None:
     assert letter.headers["Keck-Subject"] == "check.requested.bulk.default.a"
 
 
+async def test_a_letter_is_no_larger_than_a_server_takes_by_default(bus: Bus) -> None:
+    data = b"\xff" * ((1 << 20) - 100)
+    await bus.store("check.requested.bulk.default.bad", data)
+    async with _Worker(bus).running():
+        await _until_empty(bus)
+    letter = await bus.js.get_msg("DEAD", subject="dead.compile.default.bad", direct=True)
+    assert letter.data is not None
+    assert data.startswith(letter.data)
+    headers = letter.headers or {}
+    assert len(letter.data) + sum(map(len, (*headers, *headers.values()))) < (1 << 20) - 1_000
+    assert headers["Keck-Size"] == str(len(data))
+
+
 @pytest.mark.parametrize(
     "data",
-    [b"\xff\x00 no msgpack", b"\x80", sample_request().candidate.encode()],
-    ids=["garbage", "empty map", "text"],
+    [
+        b"\xff\x00 no msgpack",
+        b"\x80",
+        sample_request().candidate.encode(),
+        b"\x91" * 5_000,
+        b"\x81\xa1v\xa1\xff",
+    ],
+    ids=["garbage", "empty map", "text", "nested", "no UTF-8"],
 )
 async def test_bytes_that_are_no_request_are_buried_and_answered(bus: Bus, data: bytes) -> None:
     await bus.store("check.requested.bulk.default.bad", data)

@@ -9,7 +9,8 @@ from keck.messages import MAX_LOG_BYTES
 
 __all__ = ["capped", "shortened"]
 
-_SITE_PACKAGES = re.compile(r"/[^\s\"':]*?/(?:site|dist)-packages/")
+_WORD = re.compile(r"[^\s\"':]+")
+_PACKAGES = re.compile(r"/(?:site|dist)-packages/")
 _TEMPORARY = re.compile(r"tmpxft_[0-9a-f]+_[0-9a-f]+-\d+_")
 _CUT = "\n... cut ...\n"
 
@@ -20,8 +21,17 @@ def shortened(log: str, *, directory: Path, cuda_home: Path | None = None) -> st
         log = log.replace(f"{directory}/{below}", "")
     if cuda_home is not None:
         log = log.replace(f"{cuda_home}/", "cuda/")
-    log = _SITE_PACKAGES.sub("", log)
+    log = _WORD.sub(_without_packages, log)
     return _TEMPORARY.sub("", log)
+
+
+def _without_packages(word: re.Match[str]) -> str:
+    """The word without the directories up to and with its packages'; one expression for it would take O(n²)."""
+    text, kept, at = word[0], list[str](), 0
+    while (slash := text.find("/", at)) >= 0 and (found := _PACKAGES.search(text, slash + 1)) is not None:
+        kept.append(text[at:slash])
+        at = found.end()
+    return "".join((*kept, text[at:]))
 
 
 def capped(log: str, limit_bytes: int = MAX_LOG_BYTES) -> str:

@@ -11,21 +11,22 @@ __all__ = ["first_error", "parse_diagnostics", "parse_ptxas"]
 
 _MAX_DIAGNOSTICS = 100
 _MAX_TEXT = 1_000
+_MAX_FILE = 300
 _Severity = Literal["error", "warning", "note"]
 
 _GCC = re.compile(
-    r"^(?P<file>[^\s:()][^:()\n]*):(?P<line>\d+):(?:(?P<column>\d+):)? "
+    r"^(?P<file>[^\s:()][^:()\n]*):(?P<line>[0-9]{1,9}):(?:(?P<column>[0-9]{1,9}):)? "
     r"(?P<severity>fatal error|error|warning|note): (?P<text>.*)$"
 )
 _NVCC = re.compile(
-    r"^(?P<file>[^\s:()][^:()\n]*)\((?P<line>\d+)\): "
+    r"^(?P<file>[^\s:()][^:()\n]*)\((?P<line>[0-9]{1,9})\): "
     r"(?P<severity>catastrophic error|error|warning|remark|note)(?: #[\w-]+)?: (?P<text>.*)$"
 )
 _PTXAS = re.compile(
-    r"^(?:ptxas|nvlink) (?:(?P<file>[^,\s]+), line (?P<line>\d+); )?(?P<severity>fatal|error|warning)\s*: (?P<text>.*)$"
+    r"^(?:ptxas|nvlink) (?:(?P<file>[^,\s]+), line (?P<line>[0-9]{1,9}); )?(?P<severity>fatal|error|warning)\s*: (?P<text>.*)$"
 )
 _UNDEFINED = re.compile(
-    r"^(?:\S*ld(?:\.\w+)?: )?(?:[^\s:]+:)*?(?P<where>[^\s:()]+)(?::\([^)]*\))?: "
+    r"^(?:\S*ld(?:\.\w+)?: )?(?:[^\s:]+:)*?(?P<where>[^\s:()]+)(?::\([^)]{0,300}\))?: "
     r"(?P<text>(?:undefined reference to|multiple definition of) .*)$"
 )
 _LINKER = re.compile(
@@ -37,9 +38,10 @@ _DRIVER = re.compile(
 _SUMMARY = re.compile(r"ld returned \d+ exit status|error: linker command failed")
 
 _ENTRY = re.compile(r"ptxas info\s*: Compiling entry function '(?P<kernel>[^']+)' for '(?P<arch>[^']+)'")
-_USED = re.compile(r"ptxas info\s*: Used (?P<registers>\d+) registers(?P<rest>.*)")
-_SHARED = re.compile(r"(\d+) bytes smem")
-_SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
+_USED = re.compile(r"ptxas info\s*: Used (?P<registers>[0-9]{1,9}) registers(?P<rest>.*)")
+# Numbers begin where no digit is before them: else each digit of a long one would begin another search.
+_SHARED = re.compile(r"(?<![0-9])([0-9]{1,9}) bytes smem")
+_SPILLS = re.compile(r"(?<![0-9])([0-9]{1,9}) bytes spill stores, ([0-9]{1,9}) bytes spill loads")
 
 
 def parse_diagnostics(log: str) -> list[Diagnostic]:
@@ -110,7 +112,9 @@ def _of_line(line: str) -> Diagnostic | None:
 
 
 def _diagnostic(file: str, text: str, severity: _Severity, *, line: int = 0, column: int = 0) -> Diagnostic:
-    return Diagnostic(file=file, line=line, column=column, severity=severity, text=text[:_MAX_TEXT])
+    return Diagnostic(
+        file=file[:_MAX_FILE], line=line, column=column, severity=severity, text=text[:_MAX_TEXT]
+    )
 
 
 def _severity(word: str) -> _Severity:

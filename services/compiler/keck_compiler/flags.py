@@ -16,6 +16,11 @@ from keck_cell.paths import is_toolchain
 
 __all__ = ["refused_flag"]
 
+_MAX_LINE = 64 * 1024
+"""All flags of one field: half of what Linux takes as one argument, which the whole command is to the shell."""
+_MAX_NESTING = 8
+_MAX_SHOWN = 200
+
 _SHELL = re.compile(r"[;|&`$<>\n\r]")
 
 _REFUSED = re.compile(
@@ -78,6 +83,8 @@ def refused_flag(call: ExtensionCall) -> str | None:
 
 def _first_refusal(flags: Iterable[str]) -> str | None:
     line = " ".join(flags)
+    if len(line) > _MAX_LINE:
+        return f"{len(line)} characters of flags; at most {_MAX_LINE} are taken"
     found = _SHELL.search(line)
     if found is not None:
         return f"the character {found.group()!r} is not allowed in flags"
@@ -88,11 +95,13 @@ def _first_refusal(flags: Iterable[str]) -> str | None:
     return _judge(words, by_linker=False)
 
 
-def _judge(words: list[str], *, by_linker: bool) -> str | None:
+def _judge(words: list[str], *, by_linker: bool, nesting: int = 0) -> str | None:
     """Judge words in order; a word may be the value of the one before."""
+    if nesting > _MAX_NESTING:
+        return "options that pass on options are nested too deeply"
     previous = ""
     for word in words:
-        reason = _judge_word(word, previous, by_linker=by_linker)
+        reason = _judge_word(word, previous, by_linker=by_linker, nesting=nesting)
         if reason is not None:
             return reason
         previous = word
@@ -103,12 +112,12 @@ def _split(value: str) -> list[str]:
     return [word for word in re.split(r"[,\s]+", value) if word]
 
 
-def _judge_word(word: str, previous: str, *, by_linker: bool) -> str | None:
+def _judge_word(word: str, previous: str, *, by_linker: bool, nesting: int) -> str | None:
     if word.startswith("@"):
-        return f"response files are not allowed: `{word}`"
+        return f"response files are not allowed: `{_shown(word)}`"
     passed_on = _PASSED_ON.fullmatch(previous)
     if passed_on and passed_on.group(2) is None:
-        return _judge(_split(word), by_linker=passed_on.group(1) in _TO_LINKER)
+        return _judge(_split(word), by_linker=passed_on.group(1) in _TO_LINKER, nesting=nesting + 1)
     path_option = _PATH_OPTION.fullmatch(previous)
     if path_option and not path_option.group(2):
         return _judge_path(word, previous)
@@ -116,30 +125,31 @@ def _judge_word(word: str, previous: str, *, by_linker: bool) -> str | None:
         return _judge_bare(word, previous)
     if word == "-":
         return "reading a source from standard input is not allowed: `-`"
-    return _judge_option(word, by_linker=by_linker)
+    return _judge_option(word, by_linker=by_linker, nesting=nesting)
 
 
-def _judge_option(word: str, *, by_linker: bool) -> str | None:
+def _judge_option(word: str, *, by_linker: bool, nesting: int) -> str | None:
     if by_linker and _REFUSED_BY_LINKER.fullmatch(word):
-        return f"the linker flag `{word}` is not allowed"
+        return f"the linker flag `{_shown(word)}` is not allowed"
     path = _PATH_OPTION.fullmatch(word)
     if path is not None:
         return _judge_path(path.group(2), word) if path.group(2) else None
     passed_on = _PASSED_ON.fullmatch(word)
     if passed_on is not None:
         rest = passed_on.group(2)
-        return _judge(_split(rest), by_linker=passed_on.group(1) in _TO_LINKER) if rest else None
+        to_linker = passed_on.group(1) in _TO_LINKER
+        return _judge(_split(rest), by_linker=to_linker, nesting=nesting + 1) if rest else None
     if by_linker:
         return None
     if _REFUSED.fullmatch(word) or not _ALLOWED.fullmatch(word):
-        return f"the flag `{word}` is not allowed"
+        return f"the flag `{_shown(word)}` is not allowed"
     return None
 
 
 def _judge_path(path: str, option: str) -> str | None:
     if is_toolchain(path) or not (path.startswith("/") or ".." in path.split("/")):
         return None
-    return f"`{option}` reaches outside the toolchain: name your own directories in `extra_include_paths` instead"
+    return f"`{_shown(option)}` reaches outside the toolchain: name your own directories in `extra_include_paths` instead"
 
 
 def _judge_bare(word: str, previous: str) -> str | None:
@@ -148,4 +158,8 @@ def _judge_bare(word: str, previous: str) -> str | None:
     is_value = is_value or previous in _TAKES_TEXT
     if is_value or is_toolchain(word):
         return None
-    return f"extra input files are not allowed: `{word}`"
+    return f"extra input files are not allowed: `{_shown(word)}`"
+
+
+def _shown(word: str) -> str:
+    return word if len(word) <= _MAX_SHOWN else f"{word[:_MAX_SHOWN]}…"

@@ -25,6 +25,8 @@ __all__ = ["Recorder"]
 
 _RECORDED_LIMIT_BYTES = 48 << 20
 _INIT_LIMIT_BYTES = 1 << 20
+_MAX_CALLS = 64
+_MAX_LINES = 10_000
 _HOW = (
     "write it at the top of the module (`ext = load_inline(...)`) or in `ModelNew.__init__`, "
     "where it can be found before the model runs"
@@ -57,7 +59,10 @@ class Recorder:
         source = request.candidate
         if not may_build(source):
             return ()
-        sites = builder_sites(source)
+        try:
+            sites = builder_sites(source)
+        except ValueError as error:
+            return format_failure(f"the candidate cannot be read for its extensions: {error}")
         pretended = capability(arch) if expects_cuda(source, request.options.device) else ""
         run = await self._record(source, arch=pretended)
         missed = missed_sites(sites, run.lines)
@@ -151,15 +156,23 @@ def _parsed(data: bytes) -> _Run:
     if not isinstance(content, dict):
         raise ExtensionCallError("the record of the candidate's extensions is unreadable")
     calls, lines = content.get("calls"), content.get("lines")
-    if not isinstance(calls, list) or len(calls) > 64 or not isinstance(lines, list):
+    if not isinstance(calls, list) or not isinstance(lines, list):
+        raise ExtensionCallError("the record of the candidate's extensions is unreadable")
+    if len(calls) > _MAX_CALLS or len(lines) > _MAX_LINES:
         raise ExtensionCallError("the record of the candidate's extensions is unreadable")
     return _Run(
         calls=tuple(ExtensionCall.from_dict(call) for call in calls),
         lines=frozenset(line for line in lines if isinstance(line, int)),
-        error=str(content.get("error", ""))[:1_000],
-        trace=str(content.get("trace", ""))[:8_000],
+        error=" ".join(_text(content, "error", 1_000).split()),
+        trace=_text(content, "trace", 8_000),
         refused=content.get("refused") is True,
     )
+
+
+def _text(content: dict[str, object], field: str, limit: int) -> str:
+    """A text of the file's as a verdict can carry it: JSON may hold halves of characters, which UTF-8 cannot."""
+    value = content.get(field, "")
+    return value[:limit].encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
 def _better(first: _Run, second: _Run) -> _Run:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 __all__ = ["Site", "builder_sites", "may_build", "missed_sites"]
 
 _BUILDERS = ("load_inline", "load")
 _MODULE = "torch.utils.cpp_extension"
+_MAX_PARTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +30,25 @@ def may_build(source: str) -> bool:
 
 
 def builder_sites(source: str) -> list[Site]:
-    """Calls of ``load_inline`` and ``load``, in source order. The source must parse."""
-    tree = ast.parse(source)
+    """Calls of ``load_inline`` and ``load``, in source order. The source must parse.
+
+    Raises:
+        ValueError: nested too deeply: how deep is too deep for the parser depends on who calls it.
+    """
+    try:
+        tree = ast.parse(source)
+    except (RecursionError, MemoryError) as error:
+        raise ValueError("it is nested too deeply") from error
     functions, modules = _names(tree)
-    finder = _Finder(functions, modules)
-    finder.visit(tree)
-    return sorted(finder.sites, key=lambda site: site.first_line)
+    return sorted(_sites(tree, functions, modules), key=lambda site: (site.first_line, site.last_line))
 
 
 def missed_sites(sites: Collection[Site], lines_hit: Collection[int]) -> list[Site]:
     """Sites from which no recorded call came."""
-    return [site for site in sites if not any(site.first_line <= n <= site.last_line for n in lines_hit)]
+    lines = sorted(lines_hit)
+    return [
+        site for site in sites if bisect_left(lines, site.first_line) == bisect_right(lines, site.last_line)
+    ]
 
 
 def _names(tree: ast.AST) -> tuple[set[str], set[str]]:
@@ -58,40 +68,41 @@ def _names(tree: ast.AST) -> tuple[set[str], set[str]]:
     return functions, modules
 
 
-class _Finder(ast.NodeVisitor):
-    def __init__(self, functions: set[str], modules: set[str]) -> None:
-        self.sites: list[Site] = []
-        self._functions = functions
-        self._modules = modules
-        self._depth = 0
-
-    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        for decorator in node.decorator_list:
-            self.visit(decorator)
-        self._depth += 1
-        for child in node.body:
-            self.visit(child)
-        self._depth -= 1
-
-    visit_AsyncFunctionDef = visit_FunctionDef
-
-    def visit_Lambda(self, node: ast.Lambda) -> None:
-        self._depth += 1
-        self.generic_visit(node)
-        self._depth -= 1
-
-    def visit_Call(self, node: ast.Call) -> None:
-        if self._is_builder(node.func):
-            self.sites.append(Site(node.lineno, node.end_lineno or node.lineno, self._depth > 0))
-        self.generic_visit(node)
-
-    def _is_builder(self, function: ast.expr) -> bool:
-        match function:
-            case ast.Name(id=name):
-                return name in self._functions
-            case ast.Attribute(attr="load_inline"):
-                return True
-            case ast.Attribute(value=value, attr="load"):
-                return ast.unparse(value) in self._modules
+def _sites(tree: ast.AST, functions: set[str], modules: set[str]) -> Iterator[Site]:
+    """With a stack of its own: a tree may be deeper than Python's."""
+    pending: list[tuple[ast.AST, bool]] = [(tree, False)]
+    while pending:
+        node, deferred = pending.pop()
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                pending += [(decorator, deferred) for decorator in node.decorator_list]
+                pending += [(child, True) for child in node.body]
+                continue
+            case ast.Lambda():
+                deferred = True
+            case ast.Call() if _is_builder(node.func, functions, modules):
+                yield Site(node.lineno, node.end_lineno or node.lineno, deferred)
             case _:
-                return False
+                pass
+        pending += [(child, deferred) for child in ast.iter_child_nodes(node)]
+
+
+def _is_builder(function: ast.expr, functions: set[str], modules: set[str]) -> bool:
+    match function:
+        case ast.Name(id=name):
+            return name in functions
+        case ast.Attribute(attr="load_inline"):
+            return True
+        case ast.Attribute(value=value, attr="load"):
+            return _dotted(value) in modules
+        case _:
+            return False
+
+
+def _dotted(node: ast.expr) -> str | None:
+    """A module's name as it is written, if it is as short as those that are looked for."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute) and len(parts) < _MAX_PARTS:
+        parts.append(node.attr)
+        node = node.value
+    return ".".join((node.id, *reversed(parts))) if isinstance(node, ast.Name) else None

@@ -16,7 +16,8 @@ __all__ = ["DEFAULT_ARCH", "Target", "capability", "choose_arch", "choose_target
 DEFAULT_ARCH = "8.0+PTX"
 """Runs on every GPU since Ampere, compiled once more by the driver where it is newer."""
 CPU = "cpu"
-_TRITON = re.compile(r"^\s*(?:import|from)\s+triton\b", re.MULTILINE)
+# Not `\s*`: each of many blank lines would begin another search to the end of them.
+_TRITON = re.compile(r"^[^\S\n]*(?:import|from)[^\S\n]+triton\b", re.MULTILINE)
 _PLAIN_ARCH = re.compile(r"(\d+)\.(\d)[af]?")
 
 

@@ -16,7 +16,8 @@ __all__ = ["Admission", "target_wanted"]
 
 _CUDA_SOURCES = re.compile(r"""\bcuda_sources\s*=(?!\s*(?:\[\s*\]|\(\s*\)|None\b|""(?!")|''(?!')))""")
 """CUDA sources that are not plainly empty."""
-_TRITON = re.compile(r"^\s*(?:import|from)\s+triton\b", re.MULTILINE)
+# Not `\s*`: each of many blank lines would begin another search to the end of them.
+_TRITON = re.compile(r"^[^\S\n]*(?:import|from)[^\S\n]+triton\b", re.MULTILINE)
 _ONE_ARCH = re.compile(r"(\d+)\.(\d)[af]?")
 _CPU = "cpu"
 _EXECUTOR_OF = {_CPU: "CPU executor", subjects.CUDA_ANY: "CUDA executor"}

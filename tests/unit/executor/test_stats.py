@@ -5,7 +5,7 @@ import random
 from statistics import median
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keck.messages import Interval
@@ -90,6 +90,7 @@ def test_a_slower_candidate_never_scores_more(
 
 
 @given(_samples)
+@example([0.0, 5e-324, 1.0, 1.0])  # a quotient beyond the largest float
 def test_spread_and_noise_are_finite_and_not_negative(samples: list[float]) -> None:
     assert 0.0 <= spread(samples) <= max(samples) - min(samples)
     noise = noise_of(samples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -53,7 +54,9 @@ def noise_of(samples: Sequence[float]) -> float:
     ordered = sorted(samples)
     last = len(ordered) - 1
     middle = median(ordered)
-    return (ordered[round(0.75 * last)] - ordered[round(0.25 * last)]) / middle if middle > 0 else 0.0
+    width = ordered[round(0.75 * last)] - ordered[round(0.25 * last)]
+    # JSON has no infinity, which the quotient of a second and next to nothing may be.
+    return min(width / middle, sys.float_info.max) if middle > 0 else 0.0
 
 
 def speedup_of(candidate: Interval, reference: Interval, *, uncertainty_ms: float) -> Speedup:

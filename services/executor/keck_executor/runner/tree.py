@@ -137,20 +137,24 @@ def rebuild(nodes: Sequence[Node], tensors: Sequence[torch.Tensor]) -> Any:
         ValueError: the nodes are no tree.
     """
     walk = iter(nodes)
-    value = _build(walk, tensors)
+    value = _build(walk, tensors, 0)
     if next(walk, None) is not None:
         raise ValueError("nodes left over")
     return value
 
 
-def _build(walk: Iterator[Node], tensors: Sequence[torch.Tensor]) -> Any:  # noqa: PLR0911
+def _build(walk: Iterator[Node], tensors: Sequence[torch.Tensor], depth: int) -> Any:  # noqa: PLR0911
     node = next(walk, None)
     if node is None:
         raise ValueError("nodes missing")
+    if depth > _MAX_DEPTH:
+        raise ValueError("nodes nested too deeply")
     match node.kind:
         case NodeKind.NONE:
             return None
         case NodeKind.TENSOR:
+            if not 0 <= node.count < len(tensors):
+                raise ValueError("a tensor that is not there")
             return tensors[node.count]
         case NodeKind.BOOL:
             return bool(_INT64.unpack(node.scalar)[0])
@@ -161,11 +165,18 @@ def _build(walk: Iterator[Node], tensors: Sequence[torch.Tensor]) -> Any:  # noq
         case NodeKind.STRING:
             return node.text
         case NodeKind.LIST:
-            return [_build(walk, tensors) for _ in range(node.count)]
+            return [_build(walk, tensors, depth + 1) for _ in range(node.count)]
         case NodeKind.TUPLE:
-            return tuple(_build(walk, tensors) for _ in range(node.count))
+            return tuple(_build(walk, tensors, depth + 1) for _ in range(node.count))
         case NodeKind.DICT:
-            return {_build(walk, tensors): _build(walk, tensors) for _ in range(node.count)}
+            return {_key_of(walk): _build(walk, tensors, depth + 1) for _ in range(node.count)}
+
+
+def _key_of(walk: Iterator[Node]) -> str:
+    node = next(walk, None)
+    if node is None or node.kind is not NodeKind.STRING:
+        raise ValueError("a dict key that is no string")
+    return node.text
 
 
 def nodes_to_json(nodes: Sequence[Node]) -> list[list[Any]]:
@@ -174,7 +185,14 @@ def nodes_to_json(nodes: Sequence[Node]) -> list[list[Any]]:
 
 
 def nodes_from_json(rows: Sequence[Sequence[Any]]) -> tuple[Node, ...]:
-    """Nodes out of a command."""
-    return tuple(
+    """Nodes out of a command.
+
+    Raises:
+        ValueError: they are none.
+    """
+    nodes = tuple(
         Node(NodeKind(kind), count, bytes.fromhex(scalar), text) for kind, count, scalar, text in rows
     )
+    if any(len(node.scalar) != _INT64.size for node in nodes):
+        raise ValueError("a scalar of a wrong size")
+    return nodes

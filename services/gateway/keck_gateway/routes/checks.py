@@ -20,7 +20,11 @@ __all__ = ["CheckId", "Generation", "Run", "ask", "named", "submit"]
 
 CheckId = Annotated[str, PathParameter(description="The check's id.", pattern=NAME_PATTERN)]
 Run = Annotated[str, QueryParameter(description="The run the check belongs to.", pattern=NAME_PATTERN)]
-Generation = Annotated[int, QueryParameter(description="0 for the check itself, above for replays.", ge=0)]
+_MAX_GENERATION = 2**31 - 1
+"""It becomes a part of a subject: one of thousands of digits makes the server close the connection."""
+Generation = Annotated[
+    int, QueryParameter(description="0 for the check itself, above for replays.", ge=0, le=_MAX_GENERATION)
+]
 Wait = Annotated[
     float,
     QueryParameter(description=f"Seconds to wait for the verdict; at most {MAX_WAIT_S:.0f}, 0: do not wait."),
