@@ -7,6 +7,7 @@ The tree::
     ├── QueueFull            back-pressure: the bus holds as much as it may; try again later
     ├── NotFound             no such check
     ├── Unavailable          bus or service out of reach, or no worker of the needed kind
+    │   └── NotPermitted     the bus answers, but refuses this to the user we are
     ├── DeadlineExceeded     the caller's own waiting time is over; the check goes on
     ├── SettingError         an environment variable that cannot be read
     ├── ArtifactMissing      a build that should be in the store is not
@@ -26,6 +27,7 @@ __all__ = [
     "Disposition",
     "KeckError",
     "NotFound",
+    "NotPermitted",
     "QueueFull",
     "Reject",
     "Retry",
@@ -60,6 +62,10 @@ class NotFound(KeckError):
 
 class Unavailable(KeckError):
     """The bus, the gateway, or a worker of the needed kind cannot be reached."""
+
+
+class NotPermitted(Unavailable):
+    """The NATS server refuses a subject to this user."""
 
 
 class DeadlineExceeded(KeckError):

@@ -34,6 +34,7 @@ __all__ = [
     "LIVE_EVALS",
     "MSG_ID",
     "PROGRESS",
+    "ROLES",
     "WORKERS_BUCKET",
     "CheckKey",
     "build_id",
@@ -44,6 +45,7 @@ __all__ = [
     "dead",
     "eval_done",
     "execute_consumer",
+    "inbox_prefix",
     "live_eval_done",
     "progress",
     "request_id",
@@ -70,6 +72,9 @@ CHECK_SERVICE: Final = "keck.check"
 GATEWAY_QUEUE: Final = "gateway"
 LIVE_EVALS: Final = "live.eval.done.>"
 PROGRESS: Final = "check.progress.>"
+
+ROLES: Final = ("gateway", "compiler", "executor", "orchestrator", "observer", "admin")
+"""Users of a server with roles, by the name they log in with (`keck.roles`)."""
 
 MSG_ID: Final = "Nats-Msg-Id"
 EXPECTED_LAST_SUBJECT_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
@@ -143,3 +148,8 @@ def compile_consumer(lane: str) -> str:
 def execute_consumer(target: str, lane: str) -> str:
     """Durable consumer of the executors of one target."""
     return f"execute-{target}-{lane}"
+
+
+def inbox_prefix(user: str) -> str:
+    """Where a user hears answers: users named for a role have inboxes that no other role may listen to."""
+    return f"_INBOX_{user}" if user in ROLES else "_INBOX"
