@@ -102,9 +102,10 @@ class Bus:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 await nc.connect(servers, **options)
         except (OSError, ValueError, TimeoutError, nats.errors.Error) as error:
+            reason = reports.last or error  # before closing, which may fail for reasons of its own
             reports.forget_owner()
             await nc.close()
-            raise Unavailable(_refusal(servers, reports.last or error)) from error
+            raise Unavailable(_refusal(servers, reason)) from error
         reports.connected = True
         return cls(nc, reports.denials)
 
@@ -291,8 +292,9 @@ class Bus:
         """The outcome of asking, or NotPermitted as soon as the server says so: else it is silence until a timeout."""
         denied = self._denials.watch(subject)
         answer = asyncio.ensure_future(asking)
+        either: tuple[asyncio.Future[Any], asyncio.Future[Any]] = (answer, denied)
         try:
-            await asyncio.wait({answer, denied}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not answer.done():
                 self._denials.check(subject)
             return await answer
@@ -335,15 +337,17 @@ class _Denials:
         self._refused: OrderedDict[str, None] = OrderedDict()
         self._watching: dict[str, set[asyncio.Future[None]]] = {}
 
-    def add(self, subject: str) -> None:
-        """The server refused it."""
+    def add(self, subject: str) -> bool:
+        """The server refused it; whether somebody was waiting and is told."""
         key = subject.lower()  # nats-py passes the text on in lower case
         self._refused[key] = None
         if len(self._refused) > _DENIALS_REMEMBERED:
             self._refused.popitem(last=False)
-        for waiting in self._watching.get(key, ()):
+        watching = self._watching.get(key, ())
+        for waiting in watching:
             if not waiting.done():
                 waiting.set_result(None)
+        return bool(watching)
 
     def watch(self, subject: str) -> asyncio.Future[None]:
         """Done once the server refuses this subject, from now on: permissions may have changed since the last time."""
@@ -381,21 +385,24 @@ class _Reports:
         self.last: Exception | None = None
         self.denials = _Denials()
         self._nc = nc
-        self._failures_left = servers
+        self._failures_left: int | None = servers
         self._on_closed = on_closed
 
     def forget_owner(self) -> None:
-        """The connection never came to be: its closing is nobody's business."""
+        """The connection never came to be: its closing is nobody's business, and nothing is left to fail."""
         self._on_closed = None
+        self._failures_left = None
 
     async def error(self, error: Exception) -> None:
         self.last = error
         if self.connected:
             if denied := _DENIED.search(str(error)):
-                self.denials.add(denied[1])
-                logger().warning("bus_permission_denied", error=_what(error))
+                if not self.denials.add(denied[1]):
+                    logger().error("bus_permission_denied", error=_what(error))
                 return
             logger().error("bus_error", error=_what(error))
+            return
+        if self._failures_left is None:
             return
         # With endless reconnection the first connect is endless too. It awaits this callback in its own
         # loop, so that raising here, and only before the reader runs, ends it once every server failed.
@@ -419,7 +426,8 @@ def _refusal(servers: list[str], error: Exception) -> str:
     shown = ", ".join(_without_password(server) for server in servers) or "no address"
     return (
         f"cannot connect to NATS at {shown}: {_what(error)}. "
-        "Is the server running (`keck up` starts one), and is KECK_NATS_URL right?"
+        "Is the server running (`keck up` starts one), is KECK_NATS_URL right, and does the server know "
+        "KECK_NATS_USER with this password?"
     )
 
 

@@ -4,6 +4,7 @@ The tree::
 
     KeckError
     ├── BadRequest           the caller sent something that can never work; says what to change
+    │   └── Misaddressed     a valid event on another check's subject
     ├── QueueFull            back-pressure: the bus holds as much as it may; try again later
     ├── NotFound             no such check
     ├── Unavailable          bus or service out of reach, or no worker of the needed kind
@@ -26,6 +27,7 @@ __all__ = [
     "DeadlineExceeded",
     "Disposition",
     "KeckError",
+    "Misaddressed",
     "NotFound",
     "NotPermitted",
     "QueueFull",
@@ -42,6 +44,10 @@ class KeckError(Exception):
 
 class BadRequest(KeckError):
     """The request can never succeed as it stands."""
+
+
+class Misaddressed(BadRequest):
+    """A valid event on another check's subject."""
 
 
 class QueueFull(KeckError):

@@ -110,8 +110,8 @@ class ServerConfig:
     def _users(self) -> list[dict[str, Any]]:
         users = [_user(role, password) for role, password in self.passwords.items()]
         if self.anonymous:
-            # Nobody knows this password: the user is for those who give none.
-            users.append(_user(ANONYMOUS, _new_password()))
+            # No password: there is nothing to know, and the server would compare a hash with itself.
+            users.append({"user": ANONYMOUS, "permissions": _permissions(ANONYMOUS)})
         return users
 
 
@@ -124,17 +124,14 @@ def _new_password() -> str:
     return secrets.token_urlsafe(32)
 
 
-def _user(name: str, password: str) -> dict[str, Any]:
-    permissions = PERMISSIONS[name]
+def _user(role: str, password: str) -> dict[str, Any]:
     hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(_BCRYPT_ROUNDS))
-    return {
-        "user": name,
-        "password": hashed.decode(),
-        "permissions": {
-            "publish": {"allow": list(permissions.publish)},
-            "subscribe": {"allow": list(permissions.subscribe)},
-        },
-    }
+    return {"user": role, "password": hashed.decode(), "permissions": _permissions(role)}
+
+
+def _permissions(role: str) -> dict[str, Any]:
+    publish, subscribe = PERMISSIONS[role]
+    return {"publish": {"allow": list(publish)}, "subscribe": {"allow": list(subscribe)}}
 
 
 def _tls(tls: ServerTls) -> dict[str, Any]:
