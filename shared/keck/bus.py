@@ -33,6 +33,7 @@ from keck.errors import BadRequest, NotPermitted, QueueFull, Unavailable
 from keck.logs import logger
 from keck.messages import CheckProgress, EvalDone, Event, encode
 from keck.settings import Settings
+from keck.tls import bus_context
 
 __all__ = ["DEFAULT_NATS_URL", "NO_HEADERS", "Bus", "connect", "is_direct_miss"]
 
@@ -79,7 +80,7 @@ class Bus:
             Unavailable: none answered, or the credentials were refused.
         """
         servers = [part.strip() for part in url.split(",") if part.strip()]
-        nc = Client()
+        nc = _Client(encrypted=tls is not None)
         reports = _Reports(nc, servers=len(servers), on_closed=on_closed)
         options: dict[str, Any] = {
             "name": name,
@@ -311,23 +312,43 @@ class Bus:
         await self.nc.close()
 
 
-async def connect(settings: Settings, *, name: str) -> Bus:
-    """Connect as the settings say.
+async def connect(
+    settings: Settings, *, name: str, url: str = "", on_closed: Callable[[], None] | None = None
+) -> Bus:
+    """Connect as the settings say, to `url` if given.
 
     Raises:
-        Unavailable: no server answers there.
+        Unavailable: no server answers there, or it refuses us.
+        SettingError: a file of TLS cannot be used.
     """
+    where = url or settings.nats_url or DEFAULT_NATS_URL
     return await Bus.connect(
-        settings.nats_url or DEFAULT_NATS_URL,
+        where,
         name=name,
         user=settings.nats_user,
         password=settings.nats_password,
+        tls=bus_context(settings, url=where),
+        on_closed=on_closed,
     )
 
 
 def is_direct_miss(message: Msg) -> bool:
     """Whether a direct get answered that there is no such message."""
     return bool(message.headers) and (message.headers or {}).get("Status") in {"404", "408"}
+
+
+class _Client(Client):
+    """A client that sends no password to a server without TLS where TLS was asked for; the library's would."""
+
+    def __init__(self, *, encrypted: bool) -> None:
+        super().__init__()
+        self._encrypted = encrypted
+
+    def _connect_command(self) -> bytes:
+        if self._encrypted and not self._server_info.get("tls_required"):
+            raise nats.errors.Error("the server does not speak TLS, which the settings ask for")
+        command: bytes = super()._connect_command()
+        return command
 
 
 class _Denials:

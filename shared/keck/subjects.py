@@ -46,6 +46,7 @@ __all__ = [
     "eval_done",
     "execute_consumer",
     "inbox_prefix",
+    "is_reserved",
     "live_eval_done",
     "progress",
     "request_id",
@@ -75,6 +76,8 @@ PROGRESS: Final = "check.progress.>"
 
 ROLES: Final = ("gateway", "compiler", "executor", "orchestrator", "observer", "admin")
 """Users of a server with roles, by the name they log in with (`keck.roles`)."""
+
+_RESERVED: Final = frozenset({"check", "compile", "eval", "live", "dead", "keck", "$JS", "$KV", "$O", "$SYS"})
 
 MSG_ID: Final = "Nats-Msg-Id"
 EXPECTED_LAST_SUBJECT_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
@@ -153,3 +156,12 @@ def execute_consumer(target: str, lane: str) -> str:
 def inbox_prefix(user: str) -> str:
     """Where a user hears answers: users named for a role have inboxes that no other role may listen to."""
     return f"_INBOX_{user}" if user in ROLES else "_INBOX"
+
+
+def is_reserved(subject: str) -> bool:
+    """Whether a subject means something to Keck or to the server, so that nobody's answer may be sent there.
+
+    The server checks no request's reply subject: an answer must not become an event because the caller asked for
+    it to be sent where events are.
+    """
+    return subject.split(".", maxsplit=1)[0] in _RESERVED

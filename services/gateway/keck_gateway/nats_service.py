@@ -51,6 +51,9 @@ class NatsService:
         if not message.reply:
             logger().warning("request_without_reply_subject", subject=message.subject)
             return
+        if subjects.is_reserved(message.reply):
+            logger().warning("reply_subject_refused", reply=message.reply)
+            return
         # The subscription hands over one message at a time, so each gets a task. What bounds them is the
         # number of callers that may wait: above it the task ends at once with a 429.
         task = asyncio.create_task(self._answer(message))

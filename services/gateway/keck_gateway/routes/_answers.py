@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 _WHY = {
     400: "The request cannot be understood; `detail` says what to change.",
     401: "The bearer token is missing or wrong.",
-    403: "The Host or Origin header is not this gateway's.",
+    403: "The Host or Origin header is not this gateway's, or the token's role is not enough.",
     404: "No such check.",
     409: "The check id is in use for other content.",
     413: "The body is too large.",
