@@ -11,6 +11,7 @@ What this module keeps away from the rest of the code, each measured against nat
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import ssl
@@ -45,6 +46,7 @@ _ACK_TIMEOUT_S = 3.0
 _PUBLISH_PAUSES_S = (0.05, 0.2, 0.5, 1.0, 2.0)
 """Between attempts at one publish; an acknowledgement that never comes adds its own timeout."""
 _FLUSH_TIMEOUT_S = 2
+_CLOSE_TIMEOUT_S = 0.5
 _STREAM_FULL = 10077
 _MESSAGE_TOO_LARGE = 10054
 _WRONG_LAST_SEQUENCE = (10071, 10164)
@@ -105,7 +107,9 @@ class Bus:
         except (OSError, ValueError, TimeoutError, nats.errors.Error) as error:
             reason = reports.last or error  # before closing, which may fail for reasons of its own
             reports.forget_owner()
-            await nc.close()
+            with contextlib.suppress(TimeoutError):
+                # After a TLS handshake that failed the library waits for the end of a connection that is gone.
+                await asyncio.wait_for(nc.close(), _CLOSE_TIMEOUT_S)
             raise Unavailable(_refusal(servers, reason)) from error
         reports.connected = True
         return cls(nc, reports.denials)
