@@ -8,7 +8,15 @@ from http import HTTPStatus
 import msgspec
 from litestar.exceptions import HTTPException
 
-from keck.errors import BadRequest, DeadlineExceeded, KeckError, NotFound, QueueFull, Unavailable
+from keck.errors import (
+    BadRequest,
+    DeadlineExceeded,
+    KeckError,
+    Misaddressed,
+    NotFound,
+    QueueFull,
+    Unavailable,
+)
 from keck.logs import logger
 
 __all__ = [
@@ -54,6 +62,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _KINDS: dict[type[KeckError], tuple[HTTPStatus, str, str]] = {
+    Misaddressed: (HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "The stored verdict is another check's"),
     BadRequest: (HTTPStatus.BAD_REQUEST, "bad-request", "The request cannot be understood"),
     Conflict: (HTTPStatus.CONFLICT, "id-in-use", "The check id is in use"),
     NotFound: (HTTPStatus.NOT_FOUND, "not-found", "No such check"),

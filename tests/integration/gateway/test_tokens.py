@@ -32,9 +32,7 @@ def _file(directory: Path, text: str, *, mode: int = 0o600) -> str:
 @pytest.fixture
 def tokens_file(tmp_path: Path) -> str:
     hashed = hashlib.sha256(OPERATOR.encode()).hexdigest()
-    return _file(
-        tmp_path, f"# who\nobserve {WATCHER}\n\nsubmit   {TRAINER}\nadmin sha256:{hashed.upper()}\n"
-    )
+    return _file(tmp_path, f"# who\nobserve {WATCHER}\n\nsubmit   {TRAINER}\nadmin sha256:{hashed.upper()}\n")
 
 
 async def test_each_role_may_do_what_it_is_for_and_is_told_what_it_lacks(start_gateway, worker, tokens_file):
@@ -42,9 +40,7 @@ async def test_each_role_may_do_what_it_is_for_and_is_told_what_it_lacks(start_g
     async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as http:
 
         async def status(token: str, method: str, path: str, **body: object) -> int:
-            response = await http.request(
-                method, path, headers={"Authorization": f"Bearer {token}"}, **body
-            )
+            response = await http.request(method, path, headers={"Authorization": f"Bearer {token}"}, **body)
             if response.status_code == 403:
                 problem = response.json()
                 assert problem["type"] == "urn:keck:problem:role"
