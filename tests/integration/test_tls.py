@@ -103,9 +103,11 @@ async def test_a_bus_of_another_authority_is_refused(server, files):
 
 async def test_a_bus_with_another_hosts_certificate_is_refused(tmp_path, files):
     tls = ServerTls(certificate=Path(files.other_cert), key=Path(files.other_key))
-    with NatsServer(tmp_path, passwords=PASSWORDS, tls=tls) as server:
-        with pytest.raises(Unavailable, match="not valid for '127.0.0.1'|IP address mismatch"):
-            await connect(_settings(files), name="t", url=server.url)
+    with (
+        NatsServer(tmp_path, passwords=PASSWORDS, tls=tls) as server,
+        pytest.raises(Unavailable, match="IP address mismatch"),
+    ):
+        await connect(_settings(files), name="t", url=server.url)
 
 
 async def test_a_bus_without_tls_is_sent_no_password_where_tls_was_asked_for(files):
@@ -152,17 +154,17 @@ def test_files_that_cannot_be_used_are_named_with_their_variable(files, tmp_path
     empty = tmp_path / "empty"
     empty.write_text("")
     cases = [
-        (dict(nats_tls_ca=str(tmp_path / "none")), "KECK_NATS_TLS_CA=.*none: no such file"),
-        (dict(nats_tls_ca=str(tmp_path)), "KECK_NATS_TLS_CA=.*: is a directory"),
-        (dict(nats_tls_ca=str(empty)), "KECK_NATS_TLS_CA=.*: holds no certificate"),
-        (dict(nats_tls_cert=files.client_cert), "KECK_NATS_TLS_CERT is set and KECK_NATS_TLS_KEY is not"),
-        (dict(nats_tls_key=files.client_key), "KECK_NATS_TLS_KEY is set and KECK_NATS_TLS_CERT is not"),
+        ({"nats_tls_ca": str(tmp_path / "none")}, "KECK_NATS_TLS_CA=.*none: no such file"),
+        ({"nats_tls_ca": str(tmp_path)}, "KECK_NATS_TLS_CA=.*: is a directory"),
+        ({"nats_tls_ca": str(empty)}, "KECK_NATS_TLS_CA=.*: holds no certificate"),
+        ({"nats_tls_cert": files.client_cert}, "KECK_NATS_TLS_CERT is set and KECK_NATS_TLS_KEY is not"),
+        ({"nats_tls_key": files.client_key}, "KECK_NATS_TLS_KEY is set and KECK_NATS_TLS_CERT is not"),
         (
-            dict(nats_tls_cert=files.client_cert, nats_tls_key=files.key),
+            {"nats_tls_cert": files.client_cert, "nats_tls_key": files.key},
             "KECK_NATS_TLS_CERT=.* and KECK_NATS_TLS_KEY=.*: not a certificate and its private key",
         ),
         (
-            dict(nats_tls_cert=files.client_cert, nats_tls_key=str(empty)),
+            {"nats_tls_cert": files.client_cert, "nats_tls_key": str(empty)},
             "not a certificate and its private key",
         ),
     ]
