@@ -16,6 +16,7 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 from keck.errors import SettingError
 from keck.messages import to_json
 from keck.settings import Settings
+from keck_gateway.limits import too_much
 from keck_gateway.problems import PROBLEM_JSON, Problem
 from keck_gateway.tokens import Tokens, role_needed
 
@@ -27,7 +28,7 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
 class Guards:
-    """ASGI middleware: Host, Origin, bearer token and its role, before anything else is looked at."""
+    """ASGI middleware: sizes, Host, Origin, bearer token and its role, before anything else is looked at."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -46,6 +47,8 @@ class Guards:
         await _answer(problem, send)
 
     def _problem(self, scope: HTTPScope) -> Problem | None:
+        if oversize := too_much(scope):
+            return oversize
         hosts, origins = (_values(scope, name) for name in (b"host", b"origin"))
         if not all(map(self._host_is_ours, hosts)):
             return _refusal(

@@ -27,6 +27,7 @@ __all__ = [
     "Conflict",
     "Problem",
     "ShuttingDown",
+    "UnsupportedMedia",
     "problem_of",
     "retry_after",
 ]
@@ -42,6 +43,10 @@ RETRY_LATER = {"Retry-After": "5"}
 
 class Conflict(KeckError):
     """The id is in use for other content."""
+
+
+class UnsupportedMedia(KeckError):
+    """The body is of a type that this route does not take."""
 
 
 class ShuttingDown(Unavailable):
@@ -65,6 +70,7 @@ _KINDS: dict[type[KeckError], tuple[HTTPStatus, str, str]] = {
     Misaddressed: (HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "The stored verdict is another check's"),
     BadRequest: (HTTPStatus.BAD_REQUEST, "bad-request", "The request cannot be understood"),
     Conflict: (HTTPStatus.CONFLICT, "id-in-use", "The check id is in use"),
+    UnsupportedMedia: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", "The body is of another type"),
     NotFound: (HTTPStatus.NOT_FOUND, "not-found", "No such check"),
     QueueFull: (HTTPStatus.TOO_MANY_REQUESTS, "overloaded", "As much is waiting as may"),
     Unavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "Nobody can do this now"),

@@ -14,6 +14,8 @@ from litestar.types import ASGIApp
 from keck.errors import SettingError
 from keck.settings import Settings
 from keck.tls import certificate_files
+from keck_gateway.connection import BoundedConnection
+from keck_gateway.limits import MAX_HEAD_BYTES
 
 __all__ = ["HttpServer", "bind", "tls_files", "url_of"]
 
@@ -65,9 +67,18 @@ def url_of(bound: socket.socket, *, encrypted: bool = False) -> str:
 class HttpServer:
     """Serves an ASGI application on a socket; with a certificate and its key, HTTPS and nothing else."""
 
-    def __init__(self, app: ASGIApp, bound: socket.socket, *, tls: tuple[Path, Path] | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        bound: socket.socket,
+        *,
+        max_connections: int,
+        tls: tuple[Path, Path] | None = None,
+    ) -> None:
         config = uvicorn.Config(
             app,
+            http=type("Connection", (BoundedConnection,), {"limit": max_connections}),
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -14,13 +14,23 @@ from keck.subjects import CheckKey
 from keck_gateway.bodies import MAX_WAIT_S, Accepted, CheckBody, CheckState, links_of, require_name
 from keck_gateway.desk import key_of
 from keck_gateway.problems import MAX_BODY_BYTES
-from keck_gateway.routes._answers import GatewayRequest, TheDesk, json_response, problems, unless_gone
+from keck_gateway.routes._answers import (
+    GatewayRequest,
+    TheDesk,
+    json_only,
+    json_response,
+    problems,
+    unless_gone,
+)
 
 __all__ = ["CheckId", "Generation", "Run", "ask", "named", "submit"]
 
+MAX_GENERATION = 1_000_000
 CheckId = Annotated[str, PathParameter(description="The check's id.", pattern=NAME_PATTERN)]
 Run = Annotated[str, QueryParameter(description="The run the check belongs to.", pattern=NAME_PATTERN)]
-Generation = Annotated[int, QueryParameter(description="0 for the check itself, above for replays.", ge=0)]
+Generation = Annotated[
+    int, QueryParameter(description="0 for the check itself, above for replays.", ge=0, le=MAX_GENERATION)
+]
 Wait = Annotated[
     float,
     QueryParameter(description=f"Seconds to wait for the verdict; at most {MAX_WAIT_S:.0f}, 0: do not wait."),
@@ -31,13 +41,14 @@ Wait = Annotated[
     "/v1/checks",
     status_code=202,
     request_max_body_size=MAX_BODY_BYTES,
+    guards=[json_only],
     summary="Submit a check",
     operation_id="submitCheck",
     tags=["checks"],
     responses={
         200: ResponseSpec(EvalDone, description="The verdict, with `?wait=`.", generate_examples=False),
         202: ResponseSpec(Accepted, description="Stored; no verdict yet.", generate_examples=False),
-        **problems(409, 413, 429, 503),
+        **problems(409, 413, 415, 429, 503),
     },
 )
 async def submit(
