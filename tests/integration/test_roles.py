@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -43,6 +44,7 @@ from keck.testing import (
     sample_request,
 )
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 PASSWORDS = new_passwords(*subjects.ROLES)
 STREAMS = [config["name"] for config in stream_configs("embedded")]
 KEY = CheckKey("run", "check", 0)
@@ -223,6 +225,37 @@ async def test_an_orchestrator_reads_its_verdicts_with_a_durable_consumer(login:
         [message] = await pulled.fetch(1, timeout=5)
         assert decode(message.data, EvalDone) == verdict
         await message.ack_sync(timeout=5)
+
+
+@pytest.mark.parametrize(
+    "credentials", ["", f"orchestrator:{PASSWORDS['orchestrator']}@"], ids=["none", "role"]
+)
+async def test_the_orchestrator_example_works_with_and_without_credentials(
+    login: Login, server: NatsServer, credentials: str
+) -> None:
+    compiler = await login("compiler")
+
+    async def judge(request: CheckRequested, attempt: int) -> None:
+        await compiler.publish_terminal(sample_eval_done(request))
+
+    async with AsyncExitStack() as stack:
+        consumers = [subjects.compile_consumer("bulk")]
+        await _consume(stack, compiler, subjects.CHECKS, consumers, CheckRequested, judge)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(EXAMPLES / "orchestrator.py"),
+            server.url.replace("nats://", f"nats://{credentials}"),
+            *(str(EXAMPLES / "cpp_relu" / name) for name in ("candidate.py", "reference.py")),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            out, err = await asyncio.wait_for(process.communicate(), 30)
+        finally:
+            if process.returncode is None:
+                process.kill()
+        assert process.returncode == 0, err.decode()
+        assert " passed " in out.decode()
 
 
 async def test_an_orchestrator_may_ask_a_gateway_and_hear_its_answer(login: Login) -> None:
