@@ -185,7 +185,7 @@ async def main() -> None:
     placement = place(load({**os.environ, "KECK_DEVICE": arguments.device}))
     with tempfile.TemporaryDirectory(prefix="keck-bench-", ignore_cleanup_errors=True) as name:
         base = Path(name)
-        base.chmod(0o711)
+        os.chmod(base, 0o711)  # for cells without a root of their own
         reasons = await tiers_here(placement)
         here = [tier for tier, reason in reasons.items() if not reason]
         result: dict[str, Any] = {
