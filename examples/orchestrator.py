@@ -1,6 +1,8 @@
 """An orchestrator without Keck's SDK: publishes a check and reads its verdict, with nats-py and msgspec alone.
 
 python orchestrator.py nats://127.0.0.1:4222 candidate.py reference.py
+
+On a server with roles: nats://orchestrator:PASSWORD@host:4222
 """
 
 import asyncio
@@ -8,6 +10,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 import nats
@@ -15,7 +18,9 @@ import nats
 
 async def main(url: str, candidate: str, reference: str) -> None:
     run, check_id = "orchestrator", uuid.uuid4().hex
-    nc = await nats.connect(url)
+    user = urlsplit(url).username
+    # With roles each user hears answers in inboxes of its own.
+    nc = await nats.connect(url, inbox_prefix=f"_INBOX_{user}" if user else "_INBOX")
     js = nc.jetstream()
     # A durable consumer of our own: verdicts that come while we are away are here when we are back.
     verdicts = await js.pull_subscribe(f"eval.done.{run}.>", durable=run, stream="EVALS")

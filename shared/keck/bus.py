@@ -4,16 +4,21 @@ What this module keeps away from the rest of the code, each measured against nat
 
 * a callback that raises leaves a connection that looks alive and reads nothing, so no callback here raises;
 * ``publish_async`` loses errors, so every publish awaits its acknowledgement;
-* ``drain()`` hangs on pull subscriptions, so closing is flush and close.
+* ``drain()`` hangs on pull subscriptions, so closing is flush and close;
+* what the server refuses to this user looks like silence, so whoever waits for an answer is told of it here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+import re
+import ssl
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
 import nats.errors
@@ -25,10 +30,11 @@ from nats.js.api import PubAck
 from nats.js.errors import APIError, BadRequestError, NoStreamResponseError, ServiceUnavailableError
 
 from keck import subjects
-from keck.errors import BadRequest, QueueFull, Unavailable
+from keck.errors import BadRequest, NotPermitted, QueueFull, Unavailable
 from keck.logs import logger
 from keck.messages import CheckProgress, EvalDone, Event, encode
 from keck.settings import Settings
+from keck.tls import bus_context
 
 __all__ = ["DEFAULT_NATS_URL", "NO_HEADERS", "Bus", "connect", "is_direct_miss"]
 
@@ -40,18 +46,25 @@ _ACK_TIMEOUT_S = 3.0
 _PUBLISH_PAUSES_S = (0.05, 0.2, 0.5, 1.0, 2.0)
 """Between attempts at one publish; an acknowledgement that never comes adds its own timeout."""
 _FLUSH_TIMEOUT_S = 2
+_CLOSE_TIMEOUT_S = 0.5
 _STREAM_FULL = 10077
 _MESSAGE_TOO_LARGE = 10054
 _MAX_SUBJECT_BYTES = 2048
 """For a line of more than 4,096 bytes, subject, reply and sizes, the server closes the connection."""
 _WRONG_LAST_SEQUENCE = (10071, 10164)
+_DENIED = re.compile(r'permissions violation for (?:publish|subscription) to "([^"]+)"', re.IGNORECASE)
+"""The protocol has no code for it: an error is a line of text."""
+_DENIALS_REMEMBERED = 256
+
+_T = TypeVar("_T")
 
 
 class Bus:
     """One connection to the bus."""
 
-    def __init__(self, nc: Client) -> None:
+    def __init__(self, nc: Client, denials: _Denials | None = None) -> None:
         self.nc = nc
+        self._denials = denials or _Denials()
         self.js: JetStreamContext = nc.jetstream(timeout=_ACK_TIMEOUT_S)
 
     @classmethod
@@ -62,15 +75,16 @@ class Bus:
         name: str,
         user: str = "",
         password: str = "",
+        tls: ssl.SSLContext | None = None,
         on_closed: Callable[[], None] | None = None,
     ) -> Bus:
-        """Connect to the first of `url`'s servers (comma separated) that answers.
+        """Connect to the first of `url`'s servers (comma separated) that answers; with `tls`, encrypted or not at all.
 
         Raises:
             Unavailable: none answered, or the credentials were refused.
         """
         servers = [part.strip() for part in url.split(",") if part.strip()]
-        nc = Client()
+        nc = _Client(encrypted=tls is not None)
         reports = _Reports(nc, servers=len(servers), on_closed=on_closed)
         options: dict[str, Any] = {
             "name": name,
@@ -86,16 +100,21 @@ class Bus:
             "closed_cb": reports.closed,
         }
         if user:
-            options |= {"user": user, "password": password}
+            options |= {"user": user, "password": password, "inbox_prefix": subjects.inbox_prefix(user)}
+        if tls is not None:
+            options["tls"] = tls
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 await nc.connect(servers, **options)
         except (OSError, ValueError, TimeoutError, nats.errors.Error) as error:
+            reason = reports.last or error  # before closing, which may fail for reasons of its own
             reports.forget_owner()
-            await nc.close()
-            raise Unavailable(_refusal(servers, reports.last or error)) from error
+            with contextlib.suppress(TimeoutError):
+                # After a TLS handshake that failed the library waits for the end of a connection that is gone.
+                await asyncio.wait_for(nc.close(), _CLOSE_TIMEOUT_S)
+            raise Unavailable(_refusal(servers, reason)) from error
         reports.connected = True
-        return cls(nc)
+        return cls(nc, reports.denials)
 
     async def __aenter__(self) -> Self:
         """The connection itself."""
@@ -133,14 +152,16 @@ class Bus:
 
         Raises:
             QueueFull, BadRequest, Unavailable: as for `publish`.
+            NotPermitted: the server refuses this subject to this user.
             nats.js.errors.APIError: the server refused for another reason.
         """
         _require_short(subject)
         last: Exception | None = None
         for pause_s in (None,) if once else (*_PUBLISH_PAUSES_S, None):
             try:
-                return await self.js.publish(
-                    subject, payload, timeout=timeout_s, headers=dict(headers) or None
+                return await self._unless_denied(
+                    subject,
+                    self.js.publish(subject, payload, timeout=timeout_s, headers=dict(headers) or None),
                 )
             except (TimeoutError, NoStreamResponseError, nats.errors.OutboundBufferLimitError) as error:
                 last = error
@@ -217,12 +238,15 @@ class Bus:
         Raises:
             BadRequest: the subject is longer than the server takes.
             Unavailable: nobody answered.
+            NotPermitted: the server refuses this subject to this user.
         """
         _require_short(subject)
         last: Exception | None = None
         for pause_s in (*_PUBLISH_PAUSES_S, None):
             try:
-                return await self.nc.request(subject, payload, timeout=timeout_s)
+                return await self._unless_denied(
+                    subject, self.nc.request(subject, payload, timeout=timeout_s)
+                )
             except (TimeoutError, nats.errors.NoRespondersError) as error:
                 last = error
             except nats.errors.ConnectionClosedError as error:
@@ -244,7 +268,11 @@ class Bus:
     async def subscribe(
         self, subject: str, callback: Callable[[Msg], Awaitable[None]], *, queue: str = ""
     ) -> Subscription:
-        """Hear a core subject; what the callback raises is logged. One message at a time: start tasks."""
+        """Hear a core subject; what the callback raises is logged. One message at a time: start tasks.
+
+        Raises:
+            NotPermitted: the server refuses this subject to this user.
+        """
 
         async def guarded(message: Msg) -> None:
             try:
@@ -252,8 +280,10 @@ class Bus:
             except Exception:  # noqa: BLE001 - raised into nats-py it would be reported and lost
                 logger().exception("subscriber_failed", subject=message.subject)
 
+        self._denials.forget(subject)
         subscription = await self.nc.subscribe(subject, queue=queue, cb=guarded)
         await self.barrier()
+        self._denials.check(subject)  # a refusal comes before the barrier's answer
         return subscription
 
     async def barrier(self) -> None:
@@ -268,6 +298,20 @@ class Bus:
         except (TimeoutError, nats.errors.Error) as error:
             logger().warning("bus_flush_failed", error=_what(error))
 
+    async def _unless_denied(self, subject: str, asking: Coroutine[Any, Any, _T]) -> _T:
+        """The outcome of asking, or NotPermitted as soon as the server says so: else it is silence until a timeout."""
+        denied = self._denials.watch(subject)
+        answer = asyncio.ensure_future(asking)
+        either: tuple[asyncio.Future[Any], asyncio.Future[Any]] = (answer, denied)
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                self._denials.check(subject)
+            return await answer
+        finally:
+            self._denials.unwatch(subject, denied)
+            answer.cancel()
+
     async def close(self) -> None:
         """Flush what is buffered, then close; safe to call twice."""
         if self.nc.is_closed:
@@ -277,17 +321,23 @@ class Bus:
         await self.nc.close()
 
 
-async def connect(settings: Settings, *, name: str) -> Bus:
-    """Connect as the settings say.
+async def connect(
+    settings: Settings, *, name: str, url: str = "", on_closed: Callable[[], None] | None = None
+) -> Bus:
+    """Connect as the settings say, to `url` if given.
 
     Raises:
-        Unavailable: no server answers there.
+        Unavailable: no server answers there, or it refuses us.
+        SettingError: a file of TLS cannot be used.
     """
+    where = url or settings.nats_url or DEFAULT_NATS_URL
     return await Bus.connect(
-        settings.nats_url or DEFAULT_NATS_URL,
+        where,
         name=name,
         user=settings.nats_user,
         password=settings.nats_password,
+        tls=bus_context(settings, url=where),
+        on_closed=on_closed,
     )
 
 
@@ -303,24 +353,93 @@ def _require_short(subject: str) -> None:
         )
 
 
+class _Client(Client):
+    """A client that sends no password to a server without TLS where TLS was asked for; the library's would."""
+
+    def __init__(self, *, encrypted: bool) -> None:
+        super().__init__()
+        self._encrypted = encrypted
+
+    def _connect_command(self) -> bytes:
+        if self._encrypted and not self._server_info.get("tls_required"):
+            raise nats.errors.Error("the server does not speak TLS, which the settings ask for")
+        command: bytes = super()._connect_command()
+        return command
+
+
+class _Denials:
+    """Subjects that the server refused to this user, and who waits to hear of it."""
+
+    def __init__(self) -> None:
+        self._refused: OrderedDict[str, None] = OrderedDict()
+        self._watching: dict[str, set[asyncio.Future[None]]] = {}
+
+    def add(self, subject: str) -> bool:
+        """The server refused it; whether somebody was waiting and is told."""
+        key = subject.lower()  # nats-py passes the text on in lower case
+        self._refused[key] = None
+        if len(self._refused) > _DENIALS_REMEMBERED:
+            self._refused.popitem(last=False)
+        watching = self._watching.get(key, ())
+        for waiting in watching:
+            if not waiting.done():
+                waiting.set_result(None)
+        return bool(watching)
+
+    def watch(self, subject: str) -> asyncio.Future[None]:
+        """Done once the server refuses this subject, from now on: permissions may have changed since the last time."""
+        self.forget(subject)
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watching.setdefault(subject.lower(), set()).add(waiting)
+        return waiting
+
+    def unwatch(self, subject: str, waiting: asyncio.Future[None]) -> None:
+        """Nobody waits there any more."""
+        waiting.cancel()
+        watching = self._watching[subject.lower()]
+        watching.discard(waiting)
+        if not watching:
+            del self._watching[subject.lower()]
+
+    def forget(self, subject: str) -> None:
+        """It is about to be asked for again."""
+        self._refused.pop(subject.lower(), None)
+
+    def check(self, subject: str) -> None:
+        """Raise NotPermitted if the server refused it."""
+        if subject.lower() in self._refused:
+            raise NotPermitted(
+                f"the NATS server refuses {subject} to this user; "
+                "is KECK_NATS_USER the role that this process has?"
+            )
+
+
 class _Reports:
     """What nats-py tells about the connection, as log lines. Nothing here may raise once connected."""
 
     def __init__(self, nc: Client, *, servers: int, on_closed: Callable[[], None] | None) -> None:
         self.connected = False
         self.last: Exception | None = None
+        self.denials = _Denials()
         self._nc = nc
-        self._failures_left = servers
+        self._failures_left: int | None = servers
         self._on_closed = on_closed
 
     def forget_owner(self) -> None:
-        """The connection never came to be: its closing is nobody's business."""
+        """The connection never came to be: its closing is nobody's business, and nothing is left to fail."""
         self._on_closed = None
+        self._failures_left = None
 
     async def error(self, error: Exception) -> None:
         self.last = error
         if self.connected:
+            if denied := _DENIED.search(str(error)):
+                if not self.denials.add(denied[1]):
+                    logger().error("bus_permission_denied", error=_what(error))
+                return
             logger().error("bus_error", error=_what(error))
+            return
+        if self._failures_left is None:
             return
         # With endless reconnection the first connect is endless too. It awaits this callback in its own
         # loop, so that raising here, and only before the reader runs, ends it once every server failed.
@@ -344,7 +463,8 @@ def _refusal(servers: list[str], error: Exception) -> str:
     shown = ", ".join(_without_password(server) for server in servers) or "no address"
     return (
         f"cannot connect to NATS at {shown}: {_what(error)}. "
-        "Is the server running (`keck up` starts one), and is KECK_NATS_URL right?"
+        "Is the server running (`keck up` starts one), is KECK_NATS_URL right, and does the server know "
+        "KECK_NATS_USER with this password?"
     )
 
 

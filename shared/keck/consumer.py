@@ -19,7 +19,7 @@ from keck import subjects
 from keck.attempts import attempt_of, hand_back, is_used_up
 from keck.bus import Bus
 from keck.dead_letters import bury, names_in, verdict_on_unreadable
-from keck.errors import BadRequest, KeckError, Reject, Retry
+from keck.errors import BadRequest, KeckError, Misaddressed, Reject, Retry
 from keck.logs import logger
 from keck.messages import CheckRequested, CompileDone, EvalDone, decode
 from keck.pull import PullLoop
@@ -184,7 +184,7 @@ class Consumer(Generic[_E]):
         event = decode(message.data, self._expect)
         run, check_id = names_in(message.subject)
         if (event.run, event.check_id) != (run, check_id):
-            raise _Misaddressed(
+            raise Misaddressed(
                 f"the event is of {event.run}.{event.check_id}, its subject of {run}.{check_id}"
             )
         return event
@@ -230,7 +230,7 @@ class Consumer(Generic[_E]):
         logger().error("message_unreadable", subject=message.subject, reason=str(error))
         await bury(self._bus, message, stage=self._stage, reason=str(error))
         # Whose check a misaddressed event is, is the very thing in doubt.
-        verdict = None if isinstance(error, _Misaddressed) else verdict_on_unreadable(message, str(error))
+        verdict = None if isinstance(error, Misaddressed) else verdict_on_unreadable(message, str(error))
         if verdict is not None:
             await self._bus.publish_terminal(verdict)
         await self._settle(message.term())
@@ -253,10 +253,6 @@ class Consumer(Generic[_E]):
         except (nats.errors.Error, TimeoutError) as error:
             # Not its text: nats-py puts the whole message into it, sources included.
             logger().warning("acknowledgement_lost", error=type(error).__name__)
-
-
-class _Misaddressed(BadRequest):
-    """A valid event on another check's subject."""
 
 
 def _as_retry(error: Exception, attempt: int) -> Retry:

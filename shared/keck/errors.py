@@ -4,9 +4,11 @@ The tree::
 
     KeckError
     ├── BadRequest           the caller sent something that can never work; says what to change
+    │   └── Misaddressed     a valid event on another check's subject
     ├── QueueFull            back-pressure: the bus holds as much as it may; try again later
     ├── NotFound             no such check
     ├── Unavailable          bus or service out of reach, or no worker of the needed kind
+    │   └── NotPermitted     the bus answers, but refuses this to the user we are
     ├── DeadlineExceeded     the caller's own waiting time is over; the check goes on
     ├── SettingError         an environment variable that cannot be read
     ├── ArtifactMissing      a build that should be in the store is not
@@ -25,7 +27,9 @@ __all__ = [
     "DeadlineExceeded",
     "Disposition",
     "KeckError",
+    "Misaddressed",
     "NotFound",
+    "NotPermitted",
     "QueueFull",
     "Reject",
     "Retry",
@@ -40,6 +44,10 @@ class KeckError(Exception):
 
 class BadRequest(KeckError):
     """The request can never succeed as it stands."""
+
+
+class Misaddressed(BadRequest):
+    """A valid event on another check's subject."""
 
 
 class QueueFull(KeckError):
@@ -60,6 +68,10 @@ class NotFound(KeckError):
 
 class Unavailable(KeckError):
     """The bus, the gateway, or a worker of the needed kind cannot be reached."""
+
+
+class NotPermitted(Unavailable):
+    """The NATS server refuses a subject to this user."""
 
 
 class DeadlineExceeded(KeckError):

@@ -14,7 +14,8 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
-from keck.errors import BadRequest
+from keck.errors import BadRequest, Misaddressed
+from keck.subjects import CheckKey
 from keck.verdict import Verdict
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "Timing",
     "Tolerance",
     "decode",
+    "decode_verdict",
     "encode",
     "new_check_id",
     "new_request",
@@ -405,6 +407,21 @@ def decode(data: bytes, expect: type[_E]) -> _E:
         raise BadRequest(f"not a valid {_tag(expect)} event: {error}") from error
     if not isinstance(event, expect):
         raise BadRequest(f"expected a {_tag(expect)} event, got {_tag(type(event))}")
+    return event
+
+
+def decode_verdict(data: bytes, *, of: CheckKey) -> EvalDone:
+    """Read the verdict that stands on a check's subject.
+
+    Raises:
+        Misaddressed: it is another check's. The server looks at subjects only, and whoever may ask it for a
+            message may have the answer sent to any subject.
+        BadRequest: the bytes are no verdict.
+    """
+    event = decode(data, EvalDone)
+    named = CheckKey(event.run, event.check_id, event.generation)
+    if named != of:
+        raise Misaddressed(f"the verdict on the subject of {of} is that of {named}")
     return event
 
 

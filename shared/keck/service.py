@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import nats.errors
 
-from keck.bus import DEFAULT_NATS_URL, Bus
+from keck.bus import Bus, connect
 from keck.consumer import Consumer
-from keck.errors import Unavailable
+from keck.errors import SettingError, Unavailable
 from keck.fleet import Beat
 from keck.logs import logger
 from keck.settings import Settings
@@ -38,7 +38,11 @@ async def run_service(
     stop = asyncio.Event()
     lost = asyncio.Event()
     with _signals(stop) as again:
-        bus = await _connect(settings, name=name, stop=stop, on_closed=lost.set)
+        try:
+            bus = await _connect(settings, name=name, stop=stop, on_closed=lost.set)
+        except SettingError as error:
+            logger().error("setting_unusable", error=str(error))
+            return ExitCode.USAGE
         if bus is None:
             return ExitCode.PASSED
         logger().info("service_started", name=name)
@@ -102,13 +106,7 @@ async def _connect(
     pause_s = _FIRST_PAUSE_S
     while not stop.is_set():
         try:
-            return await Bus.connect(
-                settings.nats_url or DEFAULT_NATS_URL,
-                name=name,
-                user=settings.nats_user,
-                password=settings.nats_password,
-                on_closed=on_closed,
-            )
+            return await connect(settings, name=name, on_closed=on_closed)
         except Unavailable as error:
             logger().warning("bus_unavailable", error=str(error), next_attempt_s=pause_s)
         with contextlib.suppress(TimeoutError):

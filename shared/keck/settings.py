@@ -34,9 +34,31 @@ class Settings:
     nats_url: str = _setting("", env="KECK_NATS_URL", help="The NATS server; empty: nats://127.0.0.1:4222.")
     nats_user: str = _setting("", env="KECK_NATS_USER", help="User name on the NATS server.")
     nats_password: str = _setting("", env="KECK_NATS_PASSWORD", secret=True, help="Its password.")
-    url: str = _setting("", env="KECK_URL", help="A gateway for the CLI and the client, http://host:port.")
+    nats_tls_ca: str = _setting(
+        "",
+        env="KECK_NATS_TLS_CA",
+        help="File of the certificate authority that the NATS server is checked against, instead of the system's; "
+        "set, a server without TLS is refused.",
+    )
+    nats_tls_cert: str = _setting(
+        "", env="KECK_NATS_TLS_CERT", help="File of the certificate shown to a NATS server that asks for one."
+    )
+    nats_tls_key: str = _setting("", env="KECK_NATS_TLS_KEY", help="File of its private key.")
+    url: str = _setting(
+        "",
+        env="KECK_URL",
+        help="A gateway for the CLI and the client, http://host:port or https://host:port.",
+    )
     token: str = _setting(
-        "", env="KECK_TOKEN", secret=True, help="Bearer token the gateway asks for and the client sends."
+        "",
+        env="KECK_TOKEN",
+        secret=True,
+        help="Bearer token the gateway asks for, with all rights, and the client sends.",
+    )
+    tls_ca: str = _setting(
+        "",
+        env="KECK_TLS_CA",
+        help="File of the certificate authority that an https gateway is checked against, instead of the system's.",
     )
     state_dir: Path = _setting(
         Path("~/.local/state/keck"),
@@ -59,6 +81,18 @@ class Settings:
         "",
         env="KECK_ALLOWED_ORIGINS",
         help="Origin headers accepted besides the gateway's own, comma separated.",
+    )
+    http_tls_cert: str = _setting(
+        "",
+        env="KECK_HTTP_TLS_CERT",
+        help="File of the gateway's certificate: it speaks HTTPS and nothing else.",
+    )
+    http_tls_key: str = _setting("", env="KECK_HTTP_TLS_KEY", help="File of its private key.")
+    tokens_file: str = _setting(
+        "",
+        env="KECK_TOKENS_FILE",
+        help="File of bearer tokens the gateway takes beside KECK_TOKEN, a line each: a role (observe, submit, "
+        "admin) and the token, or sha256: and its digest.",
     )
     max_waiting: int = _setting(
         4096, env="KECK_MAX_WAITING", help="Callers that may wait on one gateway at once; more get 429."

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from keck import subjects
 from keck.bus import Bus
-from keck.errors import Unavailable
+from keck.errors import NotPermitted, Unavailable
 from keck.logs import logger
 
 __all__ = [
@@ -93,10 +93,19 @@ _STORAGE_EXCEEDED = 10047
 async def provision(bus: Bus, *, storage: str, ack_wait_s: float = ACK_WAIT_S) -> None:
     """Create what is missing: all streams and buckets, and the compilers' consumers. Safe at any time.
 
+    On a server with roles only the gateway may; for others this does nothing, and what they pull from appears when
+    a gateway starts.
+
     Raises:
         Unavailable: the server refuses, or has a stream of this name that is of another kind.
     """
-    for config in stream_configs(storage):
+    configs = stream_configs(storage)
+    try:
+        await _create_stream(bus, configs[0])
+    except NotPermitted:
+        logger().info("provisioned_by_gateway", what="streams")
+        return
+    for config in configs[1:]:
         await _create_stream(bus, config)
     for lane in subjects.LANES:
         await _create_consumer(
@@ -112,18 +121,23 @@ async def provision(bus: Bus, *, storage: str, ack_wait_s: float = ACK_WAIT_S) -
 async def ensure_target(bus: Bus, target: str, *, ack_wait_s: float = ACK_WAIT_S) -> None:
     """Create the consumers of the executors of one target where they are missing.
 
+    On a server with roles only the gateway may, and does when it hears the first heartbeat of such an executor.
+
     Raises:
         Unavailable: the server refuses; without `provision` there is no stream to consume.
     """
-    for lane in subjects.LANES:
-        await _create_consumer(
-            bus,
-            subjects.BUILDS,
-            name=subjects.execute_consumer(target, lane),
-            filter_subject=f"compile.done.{target}.{lane}.>",
-            ack_wait_s=ack_wait_s,
-            max_ack_pending=500,
-        )
+    try:
+        for lane in subjects.LANES:
+            await _create_consumer(
+                bus,
+                subjects.BUILDS,
+                name=subjects.execute_consumer(target, lane),
+                filter_subject=f"compile.done.{target}.{lane}.>",
+                ack_wait_s=ack_wait_s,
+                max_ack_pending=500,
+            )
+    except NotPermitted:
+        logger().info("provisioned_by_gateway", what=f"consumers of {target}")
 
 
 def stream_configs(storage: str) -> list[dict[str, Any]]:

@@ -34,6 +34,7 @@ __all__ = [
     "LIVE_EVALS",
     "MSG_ID",
     "PROGRESS",
+    "ROLES",
     "WORKERS_BUCKET",
     "CheckKey",
     "build_id",
@@ -44,6 +45,8 @@ __all__ = [
     "dead",
     "eval_done",
     "execute_consumer",
+    "inbox_prefix",
+    "is_reserved",
     "live_eval_done",
     "progress",
     "request_id",
@@ -70,6 +73,11 @@ CHECK_SERVICE: Final = "keck.check"
 GATEWAY_QUEUE: Final = "gateway"
 LIVE_EVALS: Final = "live.eval.done.>"
 PROGRESS: Final = "check.progress.>"
+
+ROLES: Final = ("gateway", "compiler", "executor", "orchestrator", "observer", "admin")
+"""Users of a server with roles, by the name they log in with (`keck.roles`)."""
+
+_RESERVED: Final = frozenset({"check", "compile", "eval", "live", "dead", "keck", "$JS", "$KV", "$O", "$SYS"})
 
 MSG_ID: Final = "Nats-Msg-Id"
 EXPECTED_LAST_SUBJECT_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
@@ -143,3 +151,17 @@ def compile_consumer(lane: str) -> str:
 def execute_consumer(target: str, lane: str) -> str:
     """Durable consumer of the executors of one target."""
     return f"execute-{target}-{lane}"
+
+
+def inbox_prefix(user: str) -> str:
+    """Where a user hears answers: users named for a role have inboxes that no other role may listen to."""
+    return f"_INBOX_{user}" if user in ROLES else "_INBOX"
+
+
+def is_reserved(subject: str) -> bool:
+    """Whether a subject means something to Keck or to the server, so that nobody's answer may be sent there.
+
+    The server checks no request's reply subject: an answer must not become an event because the caller asked for
+    it to be sent where events are.
+    """
+    return subject.split(".", maxsplit=1)[0] in _RESERVED

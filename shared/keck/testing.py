@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -36,6 +36,7 @@ from keck.messages import (
     new_request,
     verdict_of,
 )
+from keck.nats_config import ServerConfig, ServerTls
 from keck.verdict import Verdict
 
 __all__ = [
@@ -52,7 +53,6 @@ _POLL_S: Final = 0.01
 _CONFIG: Final = """
 server_name: {name}
 listen: "127.0.0.1:{port}"
-ports_file_dir: "{directory}"
 max_payload: 8MB
 max_pending: 256MB
 jetstream {{ store_dir: "{store}", max_mem: 256MB, max_file: 16GB }}
@@ -72,10 +72,26 @@ def nats_server_executable() -> str:
 
 
 class NatsServer:
-    """A private nats-server with JetStream on a free port of the loopback interface."""
+    """A private nats-server with JetStream on a free port of the loopback interface.
 
-    def __init__(self, store: Path | None = None) -> None:
+    Args:
+        passwords: of each role that may log in; None: whoever connects may do anything.
+        anonymous: with roles, let in whoever names no user, as an orchestrator.
+        tls: speak TLS and nothing else; needs roles.
+    """
+
+    def __init__(
+        self,
+        store: Path | None = None,
+        *,
+        passwords: Mapping[str, str] | None = None,
+        anonymous: bool = False,
+        tls: ServerTls | None = None,
+    ) -> None:
         self.url = ""
+        self._passwords = passwords
+        self._anonymous = anonymous
+        self._tls = tls
         self._own = tempfile.TemporaryDirectory(prefix="keck-nats-") if store is None else None
         self._directory = Path(self._own.name) if self._own else Path(store or "")
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,26 +104,37 @@ class NatsServer:
         """
         self._directory.mkdir(parents=True, exist_ok=True)
         config, log = self._directory / "nats.conf", self._directory / "nats.log"
-        config.write_text(
-            _CONFIG.format(
-                name=f"test-{self._directory.name}",
-                port=urlsplit(self.url).port if self.url else -1,
-                directory=self._directory,
-                store=self._directory / "jetstream",
-            )
-        )
+        config.write_text(self._config())
+        command = [nats_server_executable(), "-c", str(config), "--ports_file_dir", str(self._directory)]
         with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [nats_server_executable(), "-c", str(config)], stdout=output, stderr=output
-            )
+            self._process = subprocess.Popen(command, stdout=output, stderr=output)
         ports = self._directory / f"nats-server_{self._process.pid}.ports"
         try:
             wait_until(lambda: ports.exists() and ports.stat().st_size > 0, timeout_s=10)
-            self.url = json.loads(ports.read_text())["nats"][0]
+            listening: str = json.loads(ports.read_text())["nats"][0]
+            self.url = f"{'tls' if self._tls else 'nats'}://127.0.0.1:{urlsplit(listening).port}"
         except TimeoutError:
             self.kill()
             raise Unavailable(f"nats-server did not start:\n{log.read_text()[-2000:]}") from None
         return self
+
+    def _config(self) -> str:
+        name = f"test-{self._directory.name}"
+        port = urlsplit(self.url).port or -1 if self.url else -1
+        store = self._directory / "jetstream"
+        if self._passwords is None:
+            return _CONFIG.format(name=name, port=port, store=store)
+        return ServerConfig(
+            name=name,
+            host="127.0.0.1",
+            port=port,
+            store=store,
+            max_file_bytes=16 << 30,
+            max_memory_bytes=256 << 20,
+            passwords=self._passwords,
+            anonymous=self._anonymous,
+            tls=self._tls,
+        ).render()
 
     def kill(self) -> None:
         """SIGKILL: what a crash looks like. The store stays."""

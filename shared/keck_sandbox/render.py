@@ -61,7 +61,6 @@ def render(policy: Policy, tier: Tier) -> Spec:
         uid=uid,
         confined=policy.trust != "zygote",
         landlock=contained and foreign and landlock.abi() > 0,
-        landlock_files=not (policy.devices and namespaces),
         seccomp=_filter(
             gpu=bool(policy.devices),
             same_session=bare_processes,

@@ -16,7 +16,6 @@ import pytest
 import pytest_asyncio
 
 from keck import CheckKey, CheckProgress, Client, EvalDone
-from keck.bus import Bus
 from keck.embedded import Embedded
 from keck.messages import to_json
 from keck.subjects import EVALS, check_key
@@ -234,12 +233,11 @@ def _running(argument: str) -> list[str]:
 
 async def _verdicts_stored(system: Embedded, done: EvalDone) -> int:
     """How many verdicts the stream holds for a check, all generations."""
-    async with await Bus.connect(system.nats_url, name="test") as bus:
-        subject = f"eval.done.{done.run}.{done.check_id}.*"
-        info = await bus.js.stream_info(EVALS, subjects_filter=subject)
-        stored = info.state.subjects or {}
-        assert {check_key(name) for name in stored} == {CheckKey(done.run, done.check_id, done.generation)}
-        return sum(stored.values())
+    subject = f"eval.done.{done.run}.{done.check_id}.*"
+    info = await system.bus.js.stream_info(EVALS, subjects_filter=subject)
+    stored = info.state.subjects or {}
+    assert {check_key(name) for name in stored} == {CheckKey(done.run, done.check_id, done.generation)}
+    return sum(stored.values())
 
 
 async def _run(*command: str | Path) -> str:

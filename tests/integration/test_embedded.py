@@ -17,8 +17,10 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from keck import BadRequest, Unavailable
+from keck import BadRequest, CheckKey, NotPermitted, Unavailable
+from keck.bus import Bus, connect
 from keck.embedded import Embedded
+from keck.settings import Settings, load
 from keck.testing import async_wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -141,3 +143,40 @@ async def test_no_process_outlives_a_parent_that_is_killed(tmp_path: Path) -> No
         assert all(map(_alive, pids))
         parent.kill()
     await async_wait_until(lambda: not any(map(_alive, pids)), timeout_s=5)
+
+
+async def test_each_service_logs_in_to_the_bus_as_its_own_role(system: Embedded) -> None:
+    logins = {}
+    for child in system.processes:
+        if child.name != "nats":
+            logins[child.name] = (child.environ["KECK_NATS_USER"], child.environ["KECK_NATS_PASSWORD"])
+    assert {name: user for name, (user, _) in logins.items()} == {
+        "gateway": "gateway",
+        "compiler-0": "compiler",
+        "executor-cpu": "executor",
+        "executor-cuda-3": "executor",
+    }
+    assert len({password for _, password in logins.values()}) == 3
+    config = (system.directory / "nats" / "nats-server.conf").read_text()
+    assert not [password for _, password in logins.values() if password in config]
+
+
+async def test_whoever_names_no_user_is_an_orchestrator_and_no_more(system: Embedded) -> None:
+    async with await Bus.connect(system.nats_url, name="anybody") as bus:
+        assert not await bus.is_decided(CheckKey("run", "check", 0))
+        with pytest.raises(NotPermitted):
+            await bus.store("eval.done.run.check.0", b"forged")
+    assert not (system.directory / "nats" / "clients.env").exists()
+
+
+async def test_with_a_token_on_the_gateway_the_bus_wants_credentials_too(tmp_path: Path) -> None:
+    environ = STAND_INS | {"KECK_TOKEN": "a-token-for-everybody"}
+    async with Embedded(directory=tmp_path, devices=(), settings_env=environ) as system:
+        with pytest.raises(Unavailable):
+            await Bus.connect(system.nats_url, name="anybody")
+        file = tmp_path / "nats" / "clients.env"
+        assert file.stat().st_mode & 0o777 == 0o600
+        from_file = load(dict(line.split("=", 1) for line in file.read_text().splitlines()))
+        for settings in (from_file, system.client_settings(Settings())):
+            async with await connect(settings, name="client") as bus:
+                assert not await bus.is_decided(CheckKey("run", "check", 0))

@@ -13,8 +13,9 @@ from keck.service import run_service
 from keck.verdict import ExitCode
 from keck.worker import Worker
 from keck_gateway.guards import require_safe_binding
-from keck_gateway.server import bind
+from keck_gateway.server import bind, tls_files
 from keck_gateway.service import raise_open_files_limit, serve
+from keck_gateway.tokens import Tokens
 
 __all__ = ["main"]
 
@@ -25,6 +26,8 @@ def main() -> int:
         effective = settings.load()
         worker = Worker.of(effective, "gateway")
         require_safe_binding(effective)
+        tls_files(effective)
+        Tokens.of(effective)
         bound = bind(effective.http_host, effective.http_port)
     except SettingError as error:
         sys.stderr.write(f"keck-gateway: {error}\n")

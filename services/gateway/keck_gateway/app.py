@@ -9,6 +9,7 @@ from litestar.openapi import OpenAPIConfig
 from keck._version import __version__
 from keck_gateway.desk import Desk
 from keck_gateway.guards import Guards
+from keck_gateway.limits import MAX_FORM_FIELDS
 from keck_gateway.problems import MAX_BODY_BYTES
 from keck_gateway.routes import route_handlers
 from keck_gateway.routes._answers import problem_response
@@ -23,6 +24,7 @@ def build_app(desk: Desk) -> Guards:
         dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},
         exception_handlers={Exception: problem_response},
         request_max_body_size=MAX_BODY_BYTES,
+        multipart_form_part_limit=MAX_FORM_FIELDS,
         openapi_config=_openapi_config(),
         logging_config=None,
         # Litestar's own way out of a debugger session must not be switched on by an environment variable.

@@ -6,18 +6,19 @@ after rebinding a name of its own to 127.0.0.1 it cannot hide that name in Host:
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 from collections.abc import Iterable
 from http import HTTPStatus
 
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from keck.errors import SettingError
 from keck.messages import to_json
 from keck.settings import Settings
+from keck_gateway.limits import too_much
 from keck_gateway.problems import PROBLEM_JSON, Problem
+from keck_gateway.tokens import Tokens, role_needed
 
 __all__ = ["Guards", "is_loopback", "require_safe_binding"]
 
@@ -27,11 +28,11 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
 class Guards:
-    """ASGI middleware: Host, Origin and bearer token, before anything else is looked at."""
+    """ASGI middleware: sizes, Host, Origin, bearer token and its role, before anything else is looked at."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        self._token = settings.token.encode()
+        self._tokens = Tokens.of(settings)
         self._hosts = _listed(settings.allowed_hosts)
         self._origins = _listed(settings.allowed_origins)
         self._beyond_loopback = not is_loopback(settings.http_host)
@@ -45,8 +46,10 @@ class Guards:
             return
         await _answer(problem, send)
 
-    def _problem(self, scope: Scope) -> Problem | None:
-        hosts, origins, tokens = (_values(scope, name) for name in (b"host", b"origin", b"authorization"))
+    def _problem(self, scope: HTTPScope) -> Problem | None:
+        if oversize := too_much(scope):
+            return oversize
+        hosts, origins = (_values(scope, name) for name in (b"host", b"origin"))
         if not all(map(self._host_is_ours, hosts)):
             return _refusal(
                 HTTPStatus.FORBIDDEN,
@@ -61,11 +64,26 @@ class Guards:
                 f"pages from {origins[0]!r} may not call this gateway; "
                 "an operator may list the origin in KECK_ALLOWED_ORIGINS",
             )
-        if self._token and scope["path"] != _OPEN_PATH and not self._has_token(tokens):
+        if self._tokens and scope["path"] != _OPEN_PATH:
+            return self._unauthorized(scope)
+        return None
+
+    def _unauthorized(self, scope: HTTPScope) -> Problem | None:
+        given = self._tokens.role_of(_bearer(_values(scope, b"authorization")))
+        if given is None:
             return _refusal(
                 HTTPStatus.UNAUTHORIZED,
                 "unauthorized",
-                "send the gateway's token (its KECK_TOKEN) as `Authorization: Bearer <token>`",
+                "send a token of this gateway (its KECK_TOKEN, or one of its KECK_TOKENS_FILE) as "
+                "`Authorization: Bearer <token>`",
+            )
+        needed = role_needed(scope["method"], scope["path"])
+        if given < needed:
+            return _refusal(
+                HTTPStatus.FORBIDDEN,
+                "role",
+                f"{scope['method']} {scope['path']} needs a token of the role {needed.label}; "
+                f"this one's is {given.label}",
             )
         return None
 
@@ -88,13 +106,6 @@ class Guards:
         own = {_without_default_port(host.lower(), scheme) for host in hosts}
         return _without_default_port(authority, scheme) in own
 
-    def _has_token(self, values: list[str]) -> bool:
-        if len(values) != 1:
-            return False
-        scheme, _, given = values[0].partition(" ")
-        matches = hmac.compare_digest(given.strip().encode("latin-1"), self._token)
-        return scheme.lower() == "bearer" and matches
-
 
 def require_safe_binding(settings: Settings) -> None:
     """Refuse to listen beyond loopback without a token.
@@ -102,11 +113,11 @@ def require_safe_binding(settings: Settings) -> None:
     Raises:
         SettingError: says what to set.
     """
-    if is_loopback(settings.http_host) or settings.token or settings.insecure:
+    if is_loopback(settings.http_host) or settings.token or settings.tokens_file or settings.insecure:
         return
     raise SettingError(
         f"KECK_HTTP_HOST={settings.http_host}: Keck executes code, so beyond loopback it asks for a token. "
-        "Set KECK_TOKEN, or KECK_INSECURE=1 if whoever reaches this address may run code here"
+        "Set KECK_TOKEN or KECK_TOKENS_FILE, or KECK_INSECURE=1 if whoever reaches this address may run code here"
     )
 
 
@@ -142,7 +153,15 @@ def _listed(text: str) -> frozenset[str]:
     return frozenset(part.strip().lower() for part in text.split(",") if part.strip())
 
 
-def _values(scope: Scope, name: bytes) -> list[str]:
+def _bearer(values: list[str]) -> str:
+    """The token of the one Authorization header; empty, which no token is, where there is none or several."""
+    if len(values) != 1:
+        return ""
+    scheme, _, given = values[0].partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else ""
+
+
+def _values(scope: HTTPScope, name: bytes) -> list[str]:
     headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
     return [value.decode("latin-1") for key, value in headers if key == name]
 

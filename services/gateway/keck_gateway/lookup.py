@@ -9,7 +9,15 @@ from keck import subjects
 from keck.bus import Bus
 from keck.errors import NotFound
 from keck.hashing import sha256_hex
-from keck.messages import CheckProgress, CheckRequested, CompileDone, EvalDone, Options, decode
+from keck.messages import (
+    CheckProgress,
+    CheckRequested,
+    CompileDone,
+    EvalDone,
+    Options,
+    decode,
+    decode_verdict,
+)
 from keck.subjects import CheckKey
 from keck_gateway.bodies import CheckState, State, links_of
 from keck_gateway.queue_front import QueueFront
@@ -50,7 +58,7 @@ class Lookup:
     async def verdict(self, key: CheckKey) -> EvalDone | None:
         """The stored verdict, if there is one."""
         found = await self._bus.last_by_subject(subjects.EVALS, subjects.eval_done(key))
-        return decode(found[1], EvalDone) if found else None
+        return decode_verdict(found[1], of=key) if found else None
 
     async def find(self, key: CheckKey, progress: CheckProgress | None = None) -> EvalDone | CheckState:
         """The verdict of a check, or where it is.

@@ -5,20 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Final
 
 import msgspec
 import nats.errors
+from litestar.exceptions import HTTPException
 from nats.aio.msg import Msg
 
 from keck import subjects
-from keck.errors import BadRequest, KeckError
+from keck.errors import BadRequest, KeckError, QueueFull
 from keck.logs import logger
 from keck.messages import EvalDone
 from keck_gateway.bodies import CheckBody
 from keck_gateway.desk import Desk
-from keck_gateway.problems import Problem, problem_of
+from keck_gateway.problems import MAX_BODY_BYTES, Problem, problem_of
 
 __all__ = ["ErrorReply", "NatsService"]
+
+
+_IN_HAND_FACTOR: Final = 2
+"""Requests in hand for each that may wait: most of the others are on their way to being refused."""
+_OVERLOADED: Final = "as many requests as may are in hand on this gateway; ask again later"
 
 
 class ErrorReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,19 +59,28 @@ class NatsService:
         if not message.reply:
             logger().warning("request_without_reply_subject", subject=message.subject)
             return
+        if subjects.is_reserved(message.reply):
+            logger().warning("reply_subject_refused", reply=message.reply)
+            return
         # The subscription hands over one message at a time, so each gets a task. What bounds them is the
         # number of callers that may wait: above it the task ends at once with a 429.
+        if len(self._tasks) >= self._desk.settings.max_waiting * _IN_HAND_FACTOR:
+            await self._reply(message, ErrorReply(error=problem_of(QueueFull(_OVERLOADED))))
+            return
         task = asyncio.create_task(self._answer(message))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, message: Msg) -> None:
-        is_json = message.data.lstrip()[:1] == b"{"
         reply: EvalDone | ErrorReply
         try:
-            reply = await self._judge(message.data, is_json=is_json)
+            reply = await self._judge(message.data, is_json=_is_json(message))
         except Exception as error:  # noqa: BLE001 - the boundary of a request; problem_of logs the unforeseen
             reply = ErrorReply(error=problem_of(error, where=subjects.CHECK_SERVICE))
+        await self._reply(message, reply)
+
+    async def _reply(self, message: Msg, reply: EvalDone | ErrorReply) -> None:
+        is_json = _is_json(message)
         data = msgspec.json.encode(reply) if is_json else msgspec.msgpack.encode(reply)
         try:
             # Not `message.respond`: it would send the request's headers back.
@@ -80,7 +97,13 @@ class NatsService:
         return verdict
 
 
+def _is_json(message: Msg) -> bool:
+    return message.data[:64].lstrip()[:1] == b"{"
+
+
 def _decoded(data: bytes, *, is_json: bool) -> CheckBody:
+    if len(data) > MAX_BODY_BYTES:
+        raise HTTPException(status_code=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     try:
         if is_json:
             return msgspec.json.decode(data, type=CheckBody)

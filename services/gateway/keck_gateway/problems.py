@@ -8,7 +8,15 @@ from http import HTTPStatus
 import msgspec
 from litestar.exceptions import HTTPException
 
-from keck.errors import BadRequest, DeadlineExceeded, KeckError, NotFound, QueueFull, Unavailable
+from keck.errors import (
+    BadRequest,
+    DeadlineExceeded,
+    KeckError,
+    Misaddressed,
+    NotFound,
+    QueueFull,
+    Unavailable,
+)
 from keck.logs import logger
 
 __all__ = [
@@ -19,6 +27,7 @@ __all__ = [
     "Conflict",
     "Problem",
     "ShuttingDown",
+    "UnsupportedMedia",
     "problem_of",
     "retry_after",
 ]
@@ -34,6 +43,10 @@ RETRY_LATER = {"Retry-After": "5"}
 
 class Conflict(KeckError):
     """The id is in use for other content."""
+
+
+class UnsupportedMedia(KeckError):
+    """The body is of a type that this route does not take."""
 
 
 class ShuttingDown(Unavailable):
@@ -54,8 +67,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _KINDS: dict[type[KeckError], tuple[HTTPStatus, str, str]] = {
+    Misaddressed: (HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "The stored verdict is another check's"),
     BadRequest: (HTTPStatus.BAD_REQUEST, "bad-request", "The request cannot be understood"),
     Conflict: (HTTPStatus.CONFLICT, "id-in-use", "The check id is in use"),
+    UnsupportedMedia: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", "The body is of another type"),
     NotFound: (HTTPStatus.NOT_FOUND, "not-found", "No such check"),
     QueueFull: (HTTPStatus.TOO_MANY_REQUESTS, "overloaded", "As much is waiting as may"),
     Unavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "Nobody can do this now"),

@@ -34,6 +34,11 @@ class Projected(NamedTuple):
     answer: LegacyAnswer
 
 
+_CALLERS_OWN = frozenset(
+    {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE}
+)
+
+
 def legacy_answer(event: EvalDone) -> Projected:
     """A verdict as ``/compute_score`` and ``/check_torch`` tell it."""
     standing = event.verdict.standing
@@ -62,7 +67,7 @@ def missing_fields(kind: Kind, *, candidate: str | None, reference: str | None) 
 
 def of_problem(problem: Problem) -> Projected:
     """Any error of ours in the original shape; a client's own mistake is told as what it is."""
-    whose = "request" if problem.status == HTTPStatus.BAD_REQUEST else "infrastructure"
+    whose = "request" if problem.status in _CALLERS_OWN else "infrastructure"
     return Projected(HTTPStatus(problem.status), failed(f"failed: {whose}: {problem.detail}"))
 
 

@@ -6,13 +6,18 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import uvicorn
 from litestar.types import ASGIApp
 
 from keck.errors import SettingError
+from keck.settings import Settings
+from keck.tls import certificate_files
+from keck_gateway.connection import BoundedConnection
+from keck_gateway.limits import MAX_HEAD_BYTES
 
-__all__ = ["HttpServer", "bind", "url_of"]
+__all__ = ["HttpServer", "bind", "tls_files", "url_of"]
 
 _BACKLOG = 4096
 """Connections not accepted yet: a trainer's whole batch may arrive at once."""
@@ -39,20 +44,41 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-def url_of(bound: socket.socket) -> str:
+def tls_files(settings: Settings) -> tuple[Path, Path] | None:
+    """The gateway's certificate and key, if it has them.
+
+    Raises:
+        SettingError: they cannot be used.
+    """
+    return certificate_files(
+        ("KECK_HTTP_TLS_CERT", settings.http_tls_cert), ("KECK_HTTP_TLS_KEY", settings.http_tls_key)
+    )
+
+
+def url_of(bound: socket.socket, *, encrypted: bool = False) -> str:
     """Where a caller on this machine finds the socket, or, on one address beyond loopback, anybody."""
     host, port = bound.getsockname()[:2]
     if host in {"0.0.0.0", "::"}:
         host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if encrypted else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class HttpServer:
-    """Serves an ASGI application on a socket."""
+    """Serves an ASGI application on a socket; with a certificate and its key, HTTPS and nothing else."""
 
-    def __init__(self, app: ASGIApp, bound: socket.socket) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        bound: socket.socket,
+        *,
+        max_connections: int,
+        tls: tuple[Path, Path] | None = None,
+    ) -> None:
         config = uvicorn.Config(
             app,
+            http=type("Connection", (BoundedConnection,), {"limit": max_connections}),
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -60,6 +86,8 @@ class HttpServer:
             lifespan="off",
             ws="none",
             timeout_graceful_shutdown=_GRACEFUL_S,
+            ssl_certfile=tls[0] if tls else None,
+            ssl_keyfile=tls[1] if tls else None,
         )
         self._server = _Server(config)
         self._socket = bound

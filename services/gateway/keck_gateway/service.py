@@ -16,8 +16,9 @@ from keck.streams import provision
 from keck.worker import Worker
 from keck_gateway.app import build_app
 from keck_gateway.desk import Desk
+from keck_gateway.limits import connections_for
 from keck_gateway.nats_service import NatsService
-from keck_gateway.server import HttpServer, url_of
+from keck_gateway.server import HttpServer, tls_files, url_of
 from keck_gateway.targets import Targets
 
 __all__ = ["raise_open_files_limit", "serve"]
@@ -28,13 +29,18 @@ _OPEN_FILES = 65_536
 
 
 async def serve(bus: Bus, stop: asyncio.Event, *, settings: Settings, bound: socket.socket) -> None:
-    """Run the gateway on the socket until `stop` is set."""
+    """Run the gateway on the socket until `stop` is set.
+
+    Raises:
+        SettingError: files that the settings name cannot be used.
+    """
+    tls = tls_files(settings)
     await provision(bus, storage=settings.storage)
     fleet = Fleet(bus)
     await fleet.start()
     desk = Desk(bus=bus, fleet=fleet, settings=settings)
-    url = url_of(bound)
-    http = HttpServer(build_app(desk), bound)
+    url = url_of(bound, encrypted=tls is not None)
+    http = HttpServer(build_app(desk), bound, tls=tls, max_connections=connections_for(settings.max_waiting))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(fleet.stop)
         await stack.enter_async_context(desk.open())

@@ -15,9 +15,9 @@ from nats.aio.msg import Msg
 
 from keck import subjects
 from keck.bus import Bus
-from keck.errors import BadRequest, QueueFull, Unavailable
+from keck.errors import BadRequest, Misaddressed, QueueFull, Unavailable
 from keck.logs import logger
-from keck.messages import EvalDone, decode
+from keck.messages import EvalDone, decode_verdict
 from keck.subjects import CheckKey
 from keck_gateway.problems import ShuttingDown
 
@@ -118,7 +118,7 @@ class Waiters:
         """
         async with self._reads:
             found = await self._bus.last_by_subject(subjects.EVALS, subjects.eval_done(key))
-        return decode(found[1], EvalDone) if found else None
+        return decode_verdict(found[1], of=key) if found else None
 
     async def close(self, *, grace_s: float) -> None:
         """Let nobody begin to wait; answer those who do with ShuttingDown after a moment of grace."""
@@ -132,8 +132,13 @@ class Waiters:
             future.exception()  # seen: a caller who leaves at this moment needs no warning of it
 
     async def _heard(self, message: Msg) -> None:
-        with suppress(ValueError):  # not a verdict's subject
+        try:
             self._resolve(subjects.check_key(message.subject), message.data)
+        except ValueError:
+            return  # not a verdict's subject
+        except Misaddressed as error:
+            # Not stored there, or the next read says so: what was heard decides nothing.
+            logger().warning("verdict_misaddressed", subject=message.subject, reason=str(error))
 
     async def _last_look(self, key: CheckKey) -> EvalDone | None:
         try:
@@ -150,21 +155,30 @@ class Waiters:
         async with self._reads:
             found = await self._bus.last_by_subject(subjects.EVALS, subjects.eval_done(key))
         if found is not None:
-            self._resolve(key, found[1])
+            try:
+                self._resolve(key, found[1])
+            except Misaddressed as error:
+                self._fail(key, error)
 
     def _resolve(self, key: CheckKey, data: bytes) -> None:
         futures = [future for future in self._waiting.get(key, ()) if not future.done()]
         if not futures:
             return
         try:
-            event = decode(data, EvalDone)
+            event = decode_verdict(data, of=key)
+        except Misaddressed:
+            raise
         except BadRequest as error:
-            logger().error("verdict_unreadable", check_id=key.check_id, run=key.run, error=str(error))
-            for future in futures:
-                future.set_exception(Unavailable(f"the stored verdict cannot be read: {error}"))
+            self._fail(key, error)
             return
         for future in futures:
             future.set_result(event)
+
+    def _fail(self, key: CheckKey, error: BadRequest) -> None:
+        logger().error("verdict_unreadable", check_id=key.check_id, run=key.run, error=str(error))
+        for future in self._waiting.get(key, ()):
+            if not future.done():
+                future.set_exception(Unavailable(f"the stored verdict cannot be read: {error}"))
 
     async def _sweep(self) -> None:
         """Read all that is waited for after each reconnection, and every half minute."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Final
@@ -37,12 +38,13 @@ _heartbeats = msgspec.json.Decoder(list[Heartbeat])
 class HttpTransport:
     """Speaks to one gateway."""
 
-    def __init__(self, url: str, *, token: str) -> None:
+    def __init__(self, url: str, *, token: str, tls: ssl.SSLContext | None = None) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._url = url.rstrip("/")
         self._http = httpx.AsyncClient(
             base_url=self._url,
             headers=headers,
+            verify=True if tls is None else tls,
             timeout=httpx.Timeout(_ANSWER_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S, pool=None),
             # One connection per waiting check: the gateway's own limit answers 429, ours would only queue.
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),

@@ -10,10 +10,11 @@ from nats.aio.msg import Msg
 
 from keck import subjects
 from keck._transport._verdicts import Verdicts
-from keck.bus import Bus
+from keck.bus import Bus, connect
 from keck.errors import BadRequest
 from keck.fleet import Fleet
 from keck.messages import CheckProgress, CheckRequested, EvalDone, Heartbeat, decode
+from keck.settings import Settings
 from keck.subjects import CheckKey
 
 __all__ = ["NatsTransport"]
@@ -22,10 +23,9 @@ __all__ = ["NatsTransport"]
 class NatsTransport:
     """One NATS connection, one subscription for verdicts per run."""
 
-    def __init__(self, url: str, *, user: str, password: str) -> None:
+    def __init__(self, url: str, *, settings: Settings) -> None:
         self._url = url
-        self._user = user
-        self._password = password
+        self._settings = settings
         self._bus: Bus | None = None
         self._verdicts: Verdicts | None = None
         self._fleet: Fleet | None = None
@@ -36,7 +36,7 @@ class NatsTransport:
         Raises:
             Unavailable: no server answers there.
         """
-        self._bus = await Bus.connect(self._url, name="keck-client", user=self._user, password=self._password)
+        self._bus = await connect(self._settings, name="keck-client", url=self._url)
         self._verdicts = Verdicts(self._bus)
 
     async def close(self) -> None:

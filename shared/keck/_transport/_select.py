@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from keck._transport._protocol import Transport
 from keck.errors import BadRequest
 from keck.settings import Settings
+from keck.tls import gateway_context
 
 __all__ = ["transport_for"]
 
@@ -18,6 +19,7 @@ def transport_for(url: str, settings: Settings, *, token: str | None) -> Transpo
 
     Raises:
         BadRequest: the URL has another scheme, or no host.
+        SettingError: the certificate authority's file cannot be used.
     """
     parts = urlsplit(url)
     if not parts.hostname:
@@ -26,9 +28,11 @@ def transport_for(url: str, settings: Settings, *, token: str | None) -> Transpo
     if parts.scheme in _NATS_SCHEMES:
         from keck._transport._nats import NatsTransport  # noqa: PLC0415
 
-        return NatsTransport(url, user=settings.nats_user, password=settings.nats_password)
+        return NatsTransport(url, settings=settings)
     if parts.scheme in ("http", "https"):
         from keck._transport._http import HttpTransport  # noqa: PLC0415
 
-        return HttpTransport(url, token=settings.token if token is None else token)
+        return HttpTransport(
+            url, token=settings.token if token is None else token, tls=gateway_context(settings)
+        )
     raise BadRequest(f"{url!r}: unknown scheme {parts.scheme!r}; known are nats, tls, ws, wss, http, https")

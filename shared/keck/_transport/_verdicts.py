@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass
 
 from nats.aio.msg import Msg
 
 from keck import subjects
 from keck.bus import Bus
-from keck.errors import BadRequest, Unavailable
+from keck.errors import BadRequest, Misaddressed, Unavailable
 from keck.logs import logger
-from keck.messages import EvalDone, decode
+from keck.messages import EvalDone, decode_verdict
 from keck.subjects import CheckKey
 
 __all__ = ["Verdicts"]
@@ -83,22 +82,32 @@ class Verdicts:
         await self._bus.subscribe(f"live.eval.done.{run}.>", self._heard)
 
     async def _heard(self, message: Msg) -> None:
-        with suppress(ValueError):  # of another shape: not a verdict's subject
+        try:
             self._resolve(subjects.check_key(message.subject), message.data)
+        except ValueError:
+            return  # of another shape: not a verdict's subject
+        except Misaddressed as error:
+            # Not stored there, or the next read says so: what was heard decides nothing.
+            logger().warning("verdict_misaddressed", subject=message.subject, reason=str(error))
 
     async def _read(self, key: CheckKey) -> None:
         """Resolve from the stream what was stored before we listened."""
         async with self._reads:
             stored = await self._bus.last_by_subject(subjects.EVALS, subjects.eval_done(key))
         if stored is not None:
-            self._resolve(key, stored[1])
+            try:
+                self._resolve(key, stored[1])
+            except Misaddressed as error:
+                self._waiting[key].future.set_exception(error)
 
     def _resolve(self, key: CheckKey, data: bytes) -> None:
         pending = self._waiting.get(key)
         if pending is None or pending.future.done():
             return
         try:
-            pending.future.set_result(decode(data, EvalDone))
+            pending.future.set_result(decode_verdict(data, of=key))
+        except Misaddressed:
+            raise
         except BadRequest as error:
             pending.future.set_exception(error)
 

@@ -47,7 +47,7 @@ async def check_here(
         await system.start()
         try:
             stages.note("ready")
-            async with Client(system.nats_url, settings=settings) as client:
+            async with Client(system.nats_url, settings=system.client_settings(settings)) as client:
                 return await _follow(client, system, sources, given, stages)
         finally:
             await system.stop(grace_s=_GRACE_S)
@@ -62,7 +62,7 @@ async def _follow(
                 return event
             stages.show(event)
             if event.stage == "compiled" and event.target and not system.fleet.has_target(event.target):
-                build = await _stored_build(system.nats_url, event, lane=given.get("lane", "interactive"))
+                build = await _stored_build(system.bus, event, lane=given.get("lane", "interactive"))
                 return _unserved(build)
     raise Unavailable("the events of the check ended without a verdict")
 
@@ -79,15 +79,14 @@ def _devices_for(options: Options) -> list[str]:
             return here[:1]
 
 
-async def _stored_build(nats_url: str, event: CheckProgress, *, lane: str) -> CompileDone:
+async def _stored_build(bus: Bus, event: CheckProgress, *, lane: str) -> CompileDone:
     """The build itself, which shows that it was made: progress is said around the time it is stored."""
     subject = subjects.compile_done(event.target, lane, event.run, event.check_id)
-    async with await Bus.connect(nats_url, name="keck-check") as bus:
-        for _ in range(_BUILD_LOOKS):
-            stored = await bus.last_by_subject(subjects.BUILDS, subject)
-            if stored is not None:
-                return decode(stored[1], CompileDone)
-            await asyncio.sleep(_BUILD_LOOK_EVERY_S)
+    for _ in range(_BUILD_LOOKS):
+        stored = await bus.last_by_subject(subjects.BUILDS, subject)
+        if stored is not None:
+            return decode(stored[1], CompileDone)
+        await asyncio.sleep(_BUILD_LOOK_EVERY_S)
     raise Unavailable(f"no build of {event.check_id} was stored")
 
 

@@ -12,6 +12,7 @@ from keck.cli._talk import say
 from keck.cli.check import check
 from keck.cli.config import config
 from keck.cli.doctor import doctor
+from keck.cli.nats_config import nats_config
 from keck.cli.up import up
 from keck.errors import BadRequest, KeckError, SettingError
 from keck.verdict import ExitCode
@@ -31,6 +32,7 @@ app.command()(check)
 app.command()(up)
 app.command()(config)
 app.command()(doctor)
+app.command()(nats_config)
 
 
 def _print_version(wanted: bool) -> None:

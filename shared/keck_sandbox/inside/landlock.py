@@ -33,6 +33,7 @@ _SINCE = {2: 1 << 13, 3: _TRUNCATE, 5: _IOCTL_DEV}
 
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
 _WRITE = (_FIRST_FILESYSTEM_RIGHTS | 1 << 13 | _TRUNCATE) & ~(_MAKE_CHARACTER_DEVICE | _MAKE_BLOCK_DEVICE)
+_AMEND = _WRITE_FILE | _TRUNCATE
 _DEVICE = _READ_FILE | _WRITE_FILE | _IOCTL_DEV
 
 
@@ -59,7 +60,6 @@ def restrict(
     write: Iterable[str] = (),
     devices: Iterable[str] = (),
     amend: Iterable[str] = (),
-    files: bool = True,
     at_most: int = 99,
 ) -> None:
     """Allow this thread, and all it starts, nothing but this; paths that do not exist are left out.
@@ -70,8 +70,7 @@ def restrict(
         read: read and execute at and below.
         write: everything but device nodes at and below.
         devices: read, write and ioctl.
-        amend: existing files below may be written (``/proc/self/task``: names of threads), no more.
-        files: False leaves files alone and only forbids the rest.
+        amend: existing files below may be written and cut (``/proc/self``: names of threads), none made.
         at_most: pretend the kernel to be of this version.
 
     Raises:
@@ -79,18 +78,13 @@ def restrict(
     """
     version = min(abi(), at_most)
     filesystem = _FIRST_FILESYSTEM_RIGHTS | sum(right for since, right in _SINCE.items() if version >= since)
-    ruleset = _Ruleset(
-        filesystem if files else 0, 3 if version >= ABI_NETWORK else 0, 3 if version >= ABI_SCOPES else 0
-    )
-    if not files and version < ABI_NETWORK:
-        return
+    ruleset = _Ruleset(filesystem, 3 if version >= ABI_NETWORK else 0, 3 if version >= ABI_SCOPES else 0)
     size = 8 if version < ABI_NETWORK else 16 if version < ABI_SCOPES else 24
     rules = syscall(_NR_CREATE_RULESET, ctypes.byref(ruleset), size, 0, what="landlock_create_ruleset")
     try:
-        if files:
-            for paths, rights in ((read, _READ), (write, _WRITE), (devices, _DEVICE), (amend, _WRITE_FILE)):
-                for path in paths:
-                    _add(rules, path, rights & filesystem)
+        for paths, rights in ((read, _READ), (write, _WRITE), (devices, _DEVICE), (amend, _AMEND)):
+            for path in paths:
+                _add(rules, path, rights & filesystem)
         syscall(_NR_RESTRICT_SELF, rules, 0, what="landlock_restrict_self")
     finally:
         os.close(rules)

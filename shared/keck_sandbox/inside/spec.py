@@ -42,7 +42,6 @@ class Spec:
     confined: bool
     """Give up capabilities and new privileges; False only for a zygote, which runs no foreign code."""
     landlock: bool
-    landlock_files: bool
     seccomp: str
     """The filter's instructions in hexadecimal; empty: none."""
     lock_signals: bool

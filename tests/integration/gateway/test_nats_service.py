@@ -71,3 +71,17 @@ async def test_who_waits_when_the_gateway_stops_is_told(gateway, worker, bus):
     await async_wait_until(lambda: worker.seen)
     gateway.stop.set()
     assert msgspec.json.decode(await asking)["error"]["status"] == 503
+
+
+@pytest.mark.parametrize(
+    "reply", ["eval.done.theirs.check.0", "live.eval.done.theirs.check.0", "$KV.workers.x"]
+)
+async def test_an_answer_is_never_sent_to_where_events_are(gateway, worker, bus, reply):
+    """The server checks no reply subject: the gateway's verdict would stand as another check's."""
+    await bus.nc.publish(
+        subjects.CHECK_SERVICE, msgspec.json.encode(BODY | {"check_id": "mine"}), reply=reply
+    )
+    event = msgspec.json.decode(await _ask(bus, BODY | {"check_id": "after"}), type=EvalDone)
+    assert event.check_id == "after"
+    assert [request.check_id for request in worker.seen] == ["after"]
+    assert await bus.last_by_subject(subjects.EVALS, "eval.done.theirs.check.0") is None

@@ -104,10 +104,42 @@ async def test_a_missing_field_is_no_error_but_says_which(gateway, worker, kind)
     assert worker.seen == []
 
 
-async def test_a_body_that_is_no_form_lacks_both_fields(gateway):
-    response = await gateway.http.post("/compute_score", json=BOTH)
+async def test_without_a_body_both_fields_are_lacking(gateway):
+    response = await gateway.http.post("/compute_score")
     assert response.status_code == 200
     assert "`cuda_code`" in response.json()["msg"]
+
+
+async def test_a_body_that_is_no_form_by_its_own_word_is_refused_in_the_originals_shape(gateway, worker):
+    """Not a 200: no candidate was looked at, and a trainer would take it for one that failed."""
+    for arguments in ({"json": BOTH}, {"content": b"x", "headers": {"Content-Type": "text/plain"}}):
+        response = await gateway.http.post("/compute_score", **arguments)
+        assert response.status_code == 415
+        assert response.json()["msg"].startswith("failed: request: the body is ")
+        assert "multipart/form-data" in response.json()["msg"]
+    assert worker.seen == []
+
+
+@pytest.mark.parametrize("encoding", ["multipart", "urlencoded"])
+async def test_a_form_may_have_few_fields_and_no_crowd_of_them(gateway, encoding):
+    def form(fields: dict[str, str]) -> dict[str, object]:
+        if encoding == "urlencoded":
+            return {"data": fields}
+        return {"files": {name: (None, text) for name, text in fields.items()}}
+
+    few = await gateway.http.post("/compute_score", **form(BOTH | {f"own{n}": "x" for n in range(10)}))
+    assert few.status_code == 200, few.text
+    assert few.json()["passed"] is True
+    crowd = await gateway.http.post("/compute_score", **form(BOTH | {f"own{n}": "x" for n in range(20)}))
+    assert crowd.status_code == 400
+    assert "at most 16 fields" in crowd.json()["msg"]
+
+
+async def test_of_a_field_that_comes_twice_the_first_counts(gateway, worker):
+    content = b"cuda_code=first&torch_code=r&cuda_code=second"
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert (await gateway.http.post("/compute_score", content=content, headers=headers)).status_code == 200
+    assert worker.seen[0].candidate == "first"
 
 
 async def test_a_source_that_is_too_large_is_its_authors_doing(gateway):

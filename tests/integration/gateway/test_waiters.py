@@ -9,6 +9,7 @@ import pytest
 
 from keck import subjects
 from keck.errors import QueueFull, Unavailable
+from keck.messages import encode
 from keck.subjects import CheckKey
 from keck.testing import async_wait_until, sample_eval_done, sample_request
 from keck_gateway.waiters import Waiters
@@ -78,3 +79,31 @@ async def test_while_the_bus_is_away_a_wait_ends_in_time(deaf, bus, nats_server,
             await _wait(deaf, timeout_s=0.2)
     await asyncio.to_thread(nats_server.start)
     await async_wait_until(lambda: bus.nc.is_connected, timeout_s=20)
+
+
+async def test_another_checks_verdict_is_not_taken_for_this_ones(bus):
+    """A reply subject can bring a verdict to where it does not belong, live or into the stream."""
+    waiters = Waiters(bus, limit=2)
+    theirs = sample_eval_done(sample_request(check_id="theirs"))
+    async with waiters.listening():
+        waiting = asyncio.create_task(_wait(waiters, timeout_s=20))
+        await async_wait_until(lambda: waiters.count == 1)
+        await bus.nc.publish(subjects.live_eval_done(KEY), encode(theirs))
+        await bus.barrier()
+        assert not waiting.done()
+        await bus.publish_terminal(sample_eval_done(sample_request(check_id="missed")))
+        assert (await waiting).check_id == "missed"
+
+        other = CheckKey("default", "copied", 0)
+        await bus.store(subjects.eval_done(other), encode(theirs))
+        with waiters.place(other) as future, pytest.raises(Unavailable, match="cannot be read"):
+            await waiters.wait(other, future, timeout_s=20)
+
+
+async def test_a_copied_verdict_is_shown_to_nobody_as_a_checks_own(start_gateway, bus):
+    gateway = await start_gateway()
+    theirs = sample_eval_done(sample_request(check_id="theirs"))
+    await bus.store(subjects.eval_done(CheckKey("default", "copied", 0)), encode(theirs))
+    response = await gateway.http.get("/v1/checks/copied")
+    assert response.status_code == 503
+    assert "is that of" in response.json()["detail"]

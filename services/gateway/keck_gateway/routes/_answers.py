@@ -7,15 +7,25 @@ from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar
 
 from litestar import Request, Response
+from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.di import NamedDependency
+from litestar.handlers import BaseRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 
 from keck.messages import to_json
 from keck_gateway.desk import Desk
-from keck_gateway.problems import PROBLEM_JSON, CallerGone, Problem, problem_of, retry_after
+from keck_gateway.problems import PROBLEM_JSON, CallerGone, Problem, UnsupportedMedia, problem_of, retry_after
 
-__all__ = ["GatewayRequest", "TheDesk", "json_response", "problem_response", "problems", "unless_gone"]
+__all__ = [
+    "GatewayRequest",
+    "TheDesk",
+    "json_only",
+    "json_response",
+    "problem_response",
+    "problems",
+    "unless_gone",
+]
 
 GatewayRequest = Request[Any, Any, State]
 TheDesk = NamedDependency[Desk]
@@ -25,10 +35,11 @@ _T = TypeVar("_T")
 _WHY = {
     400: "The request cannot be understood; `detail` says what to change.",
     401: "The bearer token is missing or wrong.",
-    403: "The Host or Origin header is not this gateway's.",
+    403: "The Host or Origin header is not this gateway's, or the token's role is not enough.",
     404: "No such check.",
     409: "The check id is in use for other content.",
     413: "The body is too large.",
+    415: "The body is not JSON by its Content-Type.",
     429: "As much is queued or waits as may; see Retry-After.",
     503: "No live executor of the needed kind, or the bus is out of reach; see Retry-After.",
 }
@@ -58,6 +69,22 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
         )
         for status in (400, 401, 403, *statuses)
     }
+
+
+def json_only(request: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """A guard for routes that take JSON: a body that says it is something else is not read as if it were.
+
+    One that says nothing may be JSON, as it may for the original's clients.
+
+    Raises:
+        UnsupportedMedia: it says so.
+    """
+    given = request.headers.get("content-type", "")
+    media_type = given.partition(";")[0].strip().lower()
+    if media_type not in ("", "application/json"):
+        raise UnsupportedMedia(
+            f"the body is {media_type[:80]}; send JSON with `Content-Type: application/json`"
+        )
 
 
 async def unless_gone(request: GatewayRequest, answer: Awaitable[_T]) -> _T:

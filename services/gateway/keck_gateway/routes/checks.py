@@ -14,16 +14,23 @@ from keck.subjects import CheckKey
 from keck_gateway.bodies import MAX_WAIT_S, Accepted, CheckBody, CheckState, links_of, require_name
 from keck_gateway.desk import key_of
 from keck_gateway.problems import MAX_BODY_BYTES
-from keck_gateway.routes._answers import GatewayRequest, TheDesk, json_response, problems, unless_gone
+from keck_gateway.routes._answers import (
+    GatewayRequest,
+    TheDesk,
+    json_only,
+    json_response,
+    problems,
+    unless_gone,
+)
 
 __all__ = ["CheckId", "Generation", "Run", "ask", "named", "submit"]
 
+MAX_GENERATION = 2**31 - 1
+"""It becomes a part of a subject: one of thousands of digits makes the server close the connection."""
 CheckId = Annotated[str, PathParameter(description="The check's id.", pattern=NAME_PATTERN)]
 Run = Annotated[str, QueryParameter(description="The run the check belongs to.", pattern=NAME_PATTERN)]
-_MAX_GENERATION = 2**31 - 1
-"""It becomes a part of a subject: one of thousands of digits makes the server close the connection."""
 Generation = Annotated[
-    int, QueryParameter(description="0 for the check itself, above for replays.", ge=0, le=_MAX_GENERATION)
+    int, QueryParameter(description="0 for the check itself, above for replays.", ge=0, le=MAX_GENERATION)
 ]
 Wait = Annotated[
     float,
@@ -35,13 +42,14 @@ Wait = Annotated[
     "/v1/checks",
     status_code=202,
     request_max_body_size=MAX_BODY_BYTES,
+    guards=[json_only],
     summary="Submit a check",
     operation_id="submitCheck",
     tags=["checks"],
     responses={
         200: ResponseSpec(EvalDone, description="The verdict, with `?wait=`.", generate_examples=False),
         202: ResponseSpec(Accepted, description="Stored; no verdict yet.", generate_examples=False),
-        **problems(409, 413, 429, 503),
+        **problems(409, 413, 415, 429, 503),
     },
 )
 async def submit(

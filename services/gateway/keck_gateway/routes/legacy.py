@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qsl
 
 from litestar import Response, post
+from litestar.exceptions import ClientException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
@@ -14,9 +18,22 @@ from keck.errors import BadRequest
 from keck.kinds import KINDS, Kind
 from keck.messages import MAX_SOURCE_BYTES, CheckRequested, Options, new_request
 from keck_gateway.bodies import LegacyAnswer
-from keck_gateway.problems import MAX_BODY_BYTES, RETRY_LATER, problem_of, retry_after
+from keck_gateway.limits import MAX_FORM_FIELDS
+from keck_gateway.problems import (
+    MAX_BODY_BYTES,
+    RETRY_LATER,
+    UnsupportedMedia,
+    problem_of,
+    retry_after,
+)
 from keck_gateway.projection import Projected, failed, legacy_answer, missing_fields, of_problem
-from keck_gateway.routes._answers import GatewayRequest, TheDesk, json_response, problems, unless_gone
+from keck_gateway.routes._answers import (
+    GatewayRequest,
+    TheDesk,
+    json_response,
+    problems,
+    unless_gone,
+)
 
 __all__ = ["legacy_route", "legacy_routes"]
 
@@ -31,6 +48,7 @@ _STATUSES = {
     HTTPStatus.BAD_REQUEST: "The form cannot be read.",
     HTTPStatus.CONFLICT: "The check was cancelled.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large.",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is no form by its Content-Type.",
     HTTPStatus.UNPROCESSABLE_ENTITY: "The reference fails; asking again will not help.",
     HTTPStatus.TOO_MANY_REQUESTS: "As much is queued or waits as may; see Retry-After.",
     HTTPStatus.SERVICE_UNAVAILABLE: "Our failure, or no live executor; see Retry-After.",
@@ -83,12 +101,39 @@ def legacy_route(kind: Kind) -> HTTPRouteHandler:
 
 
 async def _fields(request: GatewayRequest, kind: Kind) -> tuple[str, str]:
-    """Both sources as the form has them; empty where it lacks them."""
+    """Both sources as the form has them; empty where it lacks them, or where there is none."""
     try:
-        form = await request.form()
+        form = await _form(request)
         return await _text(form.get(kind.candidate_field)), await _text(form.get(kind.reference_field))
     except (UnicodeDecodeError, LookupError) as error:
         raise BadRequest(f"a form field is not text in the character set it names: {error}") from error
+
+
+async def _form(request: GatewayRequest) -> Mapping[str, Any]:
+    """The form's fields, the first of each name.
+
+    Raises:
+        UnsupportedMedia: the body says that it is no form.
+        BadRequest: it is none that can be read.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type and media_type not in _FORM_TYPES:
+        raise UnsupportedMedia(f"the body is {media_type[:80]}; send a form: {' or '.join(_FORM_TYPES)}")
+    try:
+        if media_type == "application/x-www-form-urlencoded":
+            # Not the framework's own parser, which keeps a thousand bodies in memory and counts no fields.
+            text = (await request.body()).decode("latin-1")
+            pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS)
+            return dict(reversed(pairs))
+        return await request.form()
+    except (ClientException, ValueError) as error:
+        if isinstance(error, UnicodeDecodeError) or (
+            isinstance(error, ClientException) and error.status_code != HTTPStatus.BAD_REQUEST
+        ):
+            raise
+        raise BadRequest(
+            f"the form cannot be read: it must be {' or '.join(_FORM_TYPES)}, with at most {MAX_FORM_FIELDS} fields"
+        ) from error
 
 
 async def _text(value: object) -> str:
