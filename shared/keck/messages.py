@@ -387,6 +387,7 @@ _decoder = msgspec.msgpack.Decoder(Event)
 _json_encoder = msgspec.json.Encoder()
 DECODING_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """All that msgspec raises on bytes of any kind; the last two, on bad text and deep nesting, are none of its own."""
+_MAX_REASON: Final = 500
 _E = TypeVar("_E", CheckRequested, CompileDone, EvalDone, CheckProgress, Heartbeat)
 
 
@@ -404,7 +405,8 @@ def decode(data: bytes, expect: type[_E]) -> _E:
     try:
         event = _decoder.decode(data)
     except DECODING_ERRORS as error:
-        raise BadRequest(f"not a valid {_tag(expect)} event: {error}") from error
+        # It may quote a value of the event's, of whatever length.
+        raise BadRequest(f"not a valid {_tag(expect)} event: {str(error)[:_MAX_REASON]}") from error
     if not isinstance(event, expect):
         raise BadRequest(f"expected a {_tag(expect)} event, got {_tag(type(event))}")
     return event

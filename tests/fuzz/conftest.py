@@ -175,6 +175,8 @@ class System:
         self.directory = directory
         self.http_url = ""
         self.nats_url = ""
+        self.passwords: dict[str, str] = {}
+        """Of each role on the bus: garbage comes from whoever may publish it."""
         self.deaths: list[str] = []
         self._pids: dict[str, int] = {}
         self._read: dict[str, int] = {}
@@ -207,6 +209,7 @@ class System:
                 report=self.deaths.append,
             ) as running:
                 self.http_url, self.nats_url = running.http_url, running.nats_url
+                self.passwords = dict(running._passwords)
                 self._pids = {
                     beat.role: beat.pid
                     for role in ("gateway", "compiler", "executor")
@@ -257,7 +260,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     outcome = yield
     if outcome.when == "call" and outcome.failed:
-        item.fuzz_outcome = str(call.excinfo.value).splitlines()[0][:120] if call.excinfo else "failed"  # type: ignore[attr-defined]
+        item.fuzz_outcome = (
+            f"{call.excinfo.typename}: {call.excinfo.value}".splitlines()[0][:120]
+            if call.excinfo
+            else "failed"
+        )  # type: ignore[attr-defined]
     return outcome
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import gc
 import json
 import os
 import struct
@@ -78,14 +79,19 @@ def in_linear_time(parse: Callable[[str], object], size: int) -> Callable[[tuple
     def timed(drawn: tuple[str, str, str], size: int) -> float:
         head, atom, tail = drawn
         text = head + atom * (size // max(1, len(atom.encode("utf-8", "surrogatepass")))) + tail
-        began = time.process_time()
-        parse(text)
-        return time.process_time() - began
+        # A collection looks at all that the tests hold, which is not the parser's doing.
+        gc.disable()
+        try:
+            began = time.process_time()
+            parse(text)
+            return time.process_time() - began
+        finally:
+            gc.enable()
 
     def check(drawn: tuple[str, str, str]) -> None:
         # Too little to be measured is fast enough; then `within` is what fails.
         whole_s = timed(drawn, size)
-        if whole_s < 0.5:
+        if whole_s < 0.5 or (whole_s := min(whole_s, timed(drawn, size))) < 0.5:
             return
         part_s = min(timed(drawn, size // 8) for _ in range(3))
         assert whole_s < 24 * max(part_s, 0.005), (
