@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass
 
 __all__ = ["Kind"]
+
+_LINE = re.compile(r"""(?:\\\r?\n|\\\r|[^\r\n()\[\]{},;:#'"=+*/%&|^~<>!@`$?-])+""")
+"""What may stand in a dotted name or between its parts, to the end of a logical line."""
+_PART = re.compile(r"[^\s.\\][\s\\]*\.")
+_MAX_PARTS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +57,8 @@ def _names_bound(source: str, side: str) -> tuple[set[str], str | None]:
     """Names a module may bind, found without running it, or why it is not Python."""
     if not source.strip():
         return set(), f"the {side} is empty"
+    if _imports_too_long_a_name(source):
+        return set(), f"the {side} imports a name of more than {_MAX_PARTS} parts"
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
@@ -69,3 +77,14 @@ def _names_bound(source: str, side: str) -> tuple[set[str], str | None]:
             case _:
                 pass
     return names, None
+
+
+def _imports_too_long_a_name(source: str) -> bool:
+    """Whether a dotted name is so long that Python's parser must not see it.
+
+    It keeps each beginning of an imported name, so that one of 384 KiB takes tens of gigabytes.
+    """
+    return any(
+        ("import" in line[0] or "from" in line[0]) and len(_PART.findall(line[0])) > _MAX_PARTS
+        for line in _LINE.finditer(source)
+    )
