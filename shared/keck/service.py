@@ -17,6 +17,7 @@ from keck.fleet import Beat
 from keck.logs import logger
 from keck.settings import Settings
 from keck.verdict import ExitCode
+from keck_sandbox.inside.linux import set_dumpable
 
 __all__ = ["consume", "run_service"]
 
@@ -35,6 +36,8 @@ async def run_service(
     SIGTERM and SIGINT set `stop`, upon which `main` should finish what it has and return; a second signal
     cancels it. A connection that is lost for good ends the process, whose supervisor starts it again.
     """
+    # Credentials are in here: nothing else of this user is to read this memory or these descriptors.
+    set_dumpable(False)
     stop = asyncio.Event()
     lost = asyncio.Event()
     with _signals(stop) as again:

@@ -20,13 +20,29 @@ _BELOW = {
     "TORCHINDUCTOR_CACHE_DIR": "cache/inductor",
     "TRITON_CACHE_DIR": "cache/triton",
 }
+_OURS = ("keck", "keck_cell", "keck_compiler", "keck_executor", "keck_sandbox")
 PLACES = tuple(sorted(set(_BELOW.values()) - {"."}))
 """Directories below the work directory that the variables point to; made by the cell."""
 
 
 def import_paths() -> list[str]:
-    """Where this interpreter finds modules, existing directories only."""
-    return [entry for entry in sys.path if entry and os.path.isdir(entry)]
+    """Where a cell finds modules: the interpreter's, the operator's ``PYTHONPATH``, and wherever our packages lie.
+
+    Not all of ``sys.path``: it begins with the directory that the service was started in, or its script's, and a cell
+    that sees it may see somebody's home.
+    """
+    installed = [os.path.realpath(prefix) + os.sep for prefix in (sys.prefix, sys.base_prefix)]
+    named = {os.path.realpath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry}
+    return [
+        entry for entry in sys.path if entry and os.path.isdir(entry) and _is_needed(entry, installed, named)
+    ]
+
+
+def _is_needed(entry: str, installed: list[str], named: set[str]) -> bool:
+    real = os.path.realpath(entry)
+    if real in named or any(real.startswith(prefix) for prefix in installed):
+        return True
+    return any(os.path.isdir(os.path.join(real, package)) for package in _OURS)
 
 
 def cell_environment(work: Path, extra: Mapping[str, str]) -> dict[str, str]:

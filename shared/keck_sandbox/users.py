@@ -18,7 +18,8 @@ class _Block:
     """A run of numbers that belongs to this process as long as it lives."""
 
     def __init__(self) -> None:
-        self._claim, self.first = _claim()
+        claim, self.first = _claim()
+        claim.detach()  # open until the process ends, however it ends
         self.held: set[int] = set()
 
 

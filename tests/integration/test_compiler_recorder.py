@@ -132,7 +132,7 @@ class ModelNew(torch.nn.Module):
         ("load_inline('a')", "missing a required argument: 'cpp_sources'"),
         ("import os\nos._exit(3)\nload_inline('a', '')", "exited with status 3"),
         ("import os\nos.kill(os.getpid(), 11)\nload_inline('a', '')", "killed by SIGSEGV"),
-        ("import os\nos.mkfifo('recorded.json')\nos._exit(0)\nload_inline('a', '')", "exited with status 0"),
+        ("import os\nos.mkdir('recorded.json')\nos._exit(0)\nload_inline('a', '')", "exited with status 0"),
         (
             "open('recorded.json', 'w').write('{{}}')\nimport os\nos._exit(0)\nload_inline('a', '')",
             "unreadable",

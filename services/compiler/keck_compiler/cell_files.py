@@ -30,9 +30,11 @@ def read_cell_file(directory: int, name: str, *, limit_bytes: int, below: str = 
             os.close(parent)
     except OSError as error:
         raise CellFileError(f"{name}: {error.strerror}") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    found = os.fstat(descriptor)
+    # A second name: without a file system of its own, a cell could have linked a file of somebody else's.
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
         os.close(descriptor)
-        raise CellFileError(f"{name}: not a regular file")
+        raise CellFileError(f"{name}: not a regular file of its own")
     with os.fdopen(descriptor, "rb") as file:
         data = file.read(limit_bytes + 1)
     if len(data) > limit_bytes:

@@ -39,7 +39,11 @@ class PooledRunner:
     async def end(self) -> None:
         """Kill its cell and remove everything of it."""
         self.sock.close()
-        await self.process.kill()
+        try:
+            await self.process.kill()
+        except TimeoutError:
+            # Inside a driver call that does not come back, perhaps: nothing ends it but the driver.
+            logger().error("runner_does_not_end", pid=self.process.leader)
         # Candidates leave trees of any shape behind; what cannot be removed is told, and costs only disk.
         await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)
         if self.directory.exists():

@@ -134,6 +134,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     """Kept for callers of the original: the same as `nats_connected`."""
     cluster_resources: Resources
     available_resources: Resources
+    isolation: dict[str, str] = {}
+    """Each compiler's and executor's tier (docs/sandbox.md), by worker."""
 
 
 def links_of(key: CheckKey) -> Links:

