@@ -20,7 +20,7 @@ from keck_sandbox.entering import Entered, Entrance, readable
 from keck_sandbox.inside.enter import ENDED
 from keck_sandbox.inside.spec import Spec
 from keck_sandbox.policy import Policy
-from keck_sandbox.reap import become_subreaper, cell_members, kill_all, resident_bytes
+from keck_sandbox.reap import become_subreaper, cell_members, kill_all, proportional_bytes, resident_bytes
 from keck_sandbox.render import render
 from keck_sandbox.tier import Tier, tier_in_force
 from keck_sandbox.users import release_user
@@ -158,7 +158,12 @@ class Process:
         limit = self.policy.memory_bytes or 0
         while self.running:
             await asyncio.sleep(_WATCH_S)
-            if self.running and resident_bytes(self.leader) > limit:
+            # Forked processes share most of their pages: the cheap sum only says when to look closer.
+            if (
+                self.running
+                and resident_bytes(self.leader) > limit
+                and proportional_bytes(self.leader) > limit
+            ):
                 self._over_memory = True
                 kill_all(cell_members(self.leader))
                 return

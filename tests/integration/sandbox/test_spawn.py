@@ -151,6 +151,25 @@ async def test_a_cell_that_takes_too_much_memory_is_killed_as_a_whole(tmp_path: 
     assert "more memory" in ended.described
 
 
+async def test_pages_that_processes_share_count_once(tmp_path: Path) -> None:
+    code = """
+import os, time
+held = bytearray(b'x') * (40 << 20)
+children = []
+for _ in range(10):
+    child = os.fork()
+    if child == 0:
+        time.sleep(0.4)  # eight looks long
+        os._exit(0)
+    children.append(child)
+for child in children: os.waitpid(child, 0)
+"""
+    process = await start(tmp_path, code, memory_bytes=150 << 20)
+    ended = await process.wait(20)
+    assert ended is not None
+    assert (ended.code, ended.over_memory) == (0, False)
+
+
 async def test_what_a_cell_left_is_read_after_its_end(tmp_path: Path) -> None:
     process = await start(tmp_path, "open('left', 'w').write('here')")
     await process.wait()
