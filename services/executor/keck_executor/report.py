@@ -47,9 +47,12 @@ def report(
     waited = max(0.0, started - event.compiled_at) + max(
         0.0, event.compiled_at - event.submitted_at - event.compile_s
     )
+    verdict = outcome.verdict
+    if verdict is Verdict.CRASHED and exit_ is not None and exit_.over_memory:
+        verdict = Verdict.OUT_OF_MEMORY  # the judge only saw it go
     return verdict_of(
         event,
-        outcome.verdict,
+        verdict,
         stage=outcome.stage,
         message=_message(outcome, exit_),
         log=_log(outcome, output),

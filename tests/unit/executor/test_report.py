@@ -49,6 +49,13 @@ def test_a_crash_says_how_and_when(code: int, stage: str, told: str) -> None:
     assert done.message == told
 
 
+def test_a_cell_killed_for_its_memory_ran_out_of_memory() -> None:
+    exit_ = Exit(code=-9, wall_s=1.0, cpu_s=1.0, peak_memory_bytes=1, over_memory=True)
+    done = _report(verdict=Verdict.CRASHED, ended="candidate", stage="load", exit_=exit_)
+    assert done.verdict is Verdict.OUT_OF_MEMORY
+    assert "more memory than it may" in done.message
+
+
 def test_a_crash_nobody_saw_the_end_of_is_told_all_the_same() -> None:
     done = _report(verdict=Verdict.CRASHED, ended="candidate")
     assert done.message == "the candidate's process was ended while its outputs were compared"
