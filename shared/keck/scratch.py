@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from keck_sandbox.collect import remove_tree
 
 __all__ = ["scratch_directory"]
 
@@ -25,7 +26,7 @@ def scratch_directory(purpose: str) -> Iterator[Path]:
         yield directory
     finally:
         # Candidates leave trees of any shape behind; what cannot be removed costs only disk.
-        shutil.rmtree(directory, ignore_errors=True)
+        remove_tree(directory)
 
 
 def _sweep(purpose: str) -> None:
@@ -36,7 +37,7 @@ def _sweep(purpose: str) -> None:
             continue
         with contextlib.suppress(OSError):
             if entry.stat().st_uid == os.getuid():
-                shutil.rmtree(entry, ignore_errors=True)
+                remove_tree(entry)
 
 
 def _is_alive(pid: int) -> bool:

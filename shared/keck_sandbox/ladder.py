@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from keck_sandbox.collect import remove_tree
 from keck_sandbox.inside import landlock
 from keck_sandbox.policy import Policy
 from keck_sandbox.process import spawn
@@ -150,7 +150,7 @@ async def _wake_driver(env: Mapping[str, str], devices: Sequence[Path]) -> None:
         if ended is None or ended.code != 0:
             raise OSError(f"the GPU's driver does not come up in a cell: {process.output().strip()[-300:]}")
     finally:
-        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+        await asyncio.to_thread(remove_tree, directory)
 
 
 def _with(

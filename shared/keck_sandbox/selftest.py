@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
 import socket
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from keck_sandbox.collect import remove_tree
 from keck_sandbox.inside import probes
 from keck_sandbox.policy import Policy
 from keck_sandbox.process import spawn
@@ -85,7 +85,7 @@ async def probe_cell(facts: Mapping[str, Any]) -> dict[str, str]:
         outcomes: dict[str, str] = json.loads(process.output().splitlines()[-1])
         return outcomes
     finally:
-        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+        await asyncio.to_thread(remove_tree, directory)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,6 @@ from keck_cell.headers import local_headers
 from keck_cell.signature import call_from_load
 from keck_compiler import recorder
 from keck_compiler.build_log import capped, shortened
-from keck_compiler.cell_files import CellFileError, read_cell_file
 from keck_compiler.diagnostics import first_error, parse_diagnostics, parse_ptxas
 from keck_compiler.flags import refused_flag
 from keck_compiler.scan import builder_sites, may_build, missed_sites
@@ -50,6 +49,7 @@ from keck_executor.runner.wire import (
 )
 from keck_gateway.admission import target_wanted
 from keck_sandbox.capped_log import CappedLog
+from keck_sandbox.collect import CellFileError, read_file
 
 MESSAGE_BYTES = 1 << 20
 """What one message on the bus takes: a verdict with all it quotes must fit."""
@@ -567,7 +567,7 @@ def test_files_a_cell_left_are_read_or_refused(fuzz, tmp_path):
             case _:
                 pass
         try:
-            data = read_cell_file(directory, name, limit_bytes=limit, below=below)
+            data = read_file(directory, name, limit_bytes=limit, below=below)
         except CellFileError:
             return
         finally:

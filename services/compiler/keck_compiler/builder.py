@@ -16,12 +16,12 @@ from keck.messages import MAX_LOG_BYTES
 from keck.scratch import scratch_directory
 from keck_cell import ExtensionCall
 from keck_compiler.build_log import capped, shortened
-from keck_compiler.cell_files import CellFileError, read_cell_file
 from keck_compiler.diagnostics import first_error, parse_diagnostics, parse_ptxas
 from keck_compiler.outcome import Outcome
 from keck_compiler.spawning import spawn_cell
 from keck_compiler.toolchain import Toolchain
 from keck_sandbox import Exit, Policy
+from keck_sandbox.collect import CellFileError, read_file
 
 __all__ = ["BuildTimeout", "Builder", "Built", "build_key"]
 
@@ -117,7 +117,7 @@ class Builder:
 def _module(work_fd: int, call: ExtensionCall) -> bytes | str:
     """The shared object, or why there is none. Never parsed here: it is hostile until a cell has loaded it."""
     try:
-        return read_cell_file(work_fd, f"{call.name}.so", below="work", limit_bytes=MAX_ARTIFACT_BYTES)
+        return read_file(work_fd, f"{call.name}.so", below="work", limit_bytes=MAX_ARTIFACT_BYTES)
     except CellFileError as error:
         return str(error)
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from keck.messages import CheckRequested
 from keck.scratch import scratch_directory
 from keck_cell import ExtensionCall, ExtensionCallError
-from keck_compiler.cell_files import CellFileError, read_cell_file
 from keck_compiler.failure import Failure, format_failure
 from keck_compiler.scan import Site, builder_sites, may_build, missed_sites
 from keck_compiler.spawning import spawn_cell
 from keck_compiler.target import capability, expects_cuda
 from keck_compiler.toolchain import Toolchain
 from keck_sandbox import Policy
+from keck_sandbox.collect import CellFileError, read_file
 
 __all__ = ["Recorder"]
 
@@ -123,9 +123,7 @@ class Recorder:
         try:
             ended = await process.wait(self.timeout_s)
             with contextlib.suppress(CellFileError):
-                left = await asyncio.to_thread(
-                    read_cell_file, process.work_fd, leaves, limit_bytes=limit_bytes
-                )
+                left = await asyncio.to_thread(read_file, process.work_fd, leaves, limit_bytes=limit_bytes)
         finally:
             await process.kill()
         if ended is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import shutil
 import socket
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from keck.settings import Settings
 from keck_executor.placement import Placement
 from keck_executor.socketpair import pair, receive
 from keck_sandbox import ForkServer, Policy, Process, spawn
+from keck_sandbox.collect import remove_tree
 
 __all__ = ["PooledRunner", "RunnerPool"]
 
@@ -45,9 +45,9 @@ class PooledRunner:
             # Inside a driver call that does not come back, perhaps: nothing ends it but the driver.
             logger().error("runner_does_not_end", pid=self.process.leader)
         # Candidates leave trees of any shape behind; what cannot be removed is told, and costs only disk.
-        await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)
-        if self.directory.exists():
-            logger().warning("directory_left", path=self.directory.name)
+        left = await asyncio.to_thread(remove_tree, self.directory)
+        if left:
+            logger().warning("directory_left", path=self.directory.name, left=list(left[:5]))
 
 
 class RunnerPool:
