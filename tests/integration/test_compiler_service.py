@@ -11,6 +11,7 @@ import pytest
 from keck import subjects
 from keck.artifacts import Artifacts
 from keck.bus import Bus
+from keck.containment import isolation_of
 from keck.hashing import sha256_hex
 from keck.messages import CheckProgress, CheckRequested, CompileDone, EvalDone, Options, decode, new_request
 from keck.settings import Settings
@@ -20,6 +21,7 @@ from keck.verdict import Verdict
 from keck.worker import Worker
 from keck_cell import call_from_load_inline
 from keck_compiler.service import serve, slots_of
+from keck_sandbox.ladder import climb
 
 _HEAD = "import torch\nfrom torch.utils.cpp_extension import load_inline\n"
 _MODEL = "class ModelNew(torch.nn.Module):\n    def forward(self, x):\n        return x\n"
@@ -35,7 +37,8 @@ PyMODINIT_FUNC PyInit_NAME() { return PyModule_Create(&module); }
 
 
 async def _serve(bus: Bus, stop: asyncio.Event, settings: Settings) -> None:
-    await serve(bus, stop, settings=settings, worker=Worker.of(settings, "compiler"))
+    isolation = isolation_of(await climb())
+    await serve(bus, stop, settings=settings, worker=Worker.of(settings, "compiler"), isolation=isolation)
 
 
 @pytest.fixture
