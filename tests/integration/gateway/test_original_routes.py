@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from keck.kinds import KINDS
+from keck.messages import Isolation
 
 BOTH = {"cuda_code": "class ModelNew: ...\n", "torch_code": "class Model: ...\n"}
 
@@ -212,11 +213,16 @@ async def test_a_kind_that_is_registered_has_its_route(start_gateway, make_worke
     assert (worker.seen[0].kind, worker.seen[0].candidate) == ("new", "m")
 
 
+CONTAINED = Isolation(level="A", user="own", landlock=7)
+
+
 async def test_healthz_has_the_originals_fields_and_counts_what_is_free(gateway, beat, make_heartbeat):
     await beat(make_heartbeat("executor", target="sm90", busy=1))
     await beat(make_heartbeat("executor", target="sm80"))
     await beat(make_heartbeat("executor", target="sm75", state="quarantined"))
-    await beat(make_heartbeat("compiler", worker="compiler-two", busy=1, cpus=4, slots=2))
+    await beat(
+        make_heartbeat("compiler", worker="compiler-two", busy=1, cpus=4, slots=2, isolation=CONTAINED)
+    )
     await gateway.sees(executors=4)
     response = await gateway.http.get("/healthz")
     assert response.status_code == 200
@@ -225,4 +231,5 @@ async def test_healthz_has_the_originals_fields_and_counts_what_is_free(gateway,
         "ray_initialized": True,
         "cluster_resources": {"CPU": 12, "GPU": 2},
         "available_resources": {"CPU": 10, "GPU": 1},
+        "isolation": {"compiler-two": "A"},
     }
