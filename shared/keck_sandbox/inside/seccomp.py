@@ -28,6 +28,8 @@ _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16
 _SET_MODE_FILTER = 1
 _X32 = 0x4000_0000
 _NEW_NAMESPACES = 0x7E02_0000
+_CLONE_PARENT = 0x8000
+"""Makes a sibling, which is no descendant of the cell's first process and so is not counted with it."""
 _PR_SET_CHILD_SUBREAPER = 36
 _TIOCSTI, _TIOCLINUX, _TIOCSETD = 0x5412, 0x541C, 0x5423
 
@@ -205,7 +207,7 @@ def compile_filter(*, sockets: Sockets, same_session: bool, same_user: bool, tru
     program = _Program()
     program.answer(_REFUSED, _ERRNO | errno.EPERM)
     program.answer(["clone3"], _ERRNO | errno.ENOSYS)  # its flags cannot be seen; the C library takes clone
-    program.only_without_bits("clone", 0, _NEW_NAMESPACES)
+    program.only_without_bits("clone", 0, _NEW_NAMESPACES | _CLONE_PARENT)
     for name, argument in _SELF_ONLY.items():
         program.only_if_zero(name, argument)
     program.only_unless("ioctl", 1, (_TIOCSTI, _TIOCLINUX, _TIOCSETD))
