@@ -62,6 +62,10 @@ class Device(Protocol):
         """Push everything out of the last-level cache."""
         ...
 
+    def scrub(self) -> None:
+        """Overwrite all free memory."""
+        ...
+
     def facts(self) -> dict[str, str | float | None]:
         """What the verdict and the heartbeat say of this device."""
         ...

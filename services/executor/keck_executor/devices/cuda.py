@@ -11,6 +11,9 @@ from keck_executor.runner.memory import CudaBytes, cuda_ok, open_ipc
 
 __all__ = ["CudaDevice"]
 
+_SCRUB_LEAST = 2 << 20
+"""Bytes: the driver's own granularity."""
+
 
 class _DeviceArena:
     """A ``cudaMalloc`` of its own: exporting a block of torch's pool would share its neighbours too."""
@@ -94,6 +97,23 @@ class CudaDevice:
     def flush_cache(self) -> None:
         """Write twice the size of L2."""
         self._flush.zero_()
+
+    def scrub(self) -> None:
+        """Overwrite all free memory, block by block until there is none."""
+        from cuda.bindings import runtime  # noqa: PLC0415
+
+        blocks: list[int] = []
+        size = self.free_bytes()
+        while size >= _SCRUB_LEAST:
+            error, pointer = runtime.cudaMalloc(size)
+            if error != runtime.cudaError_t.cudaSuccess:
+                size //= 2
+                continue
+            blocks.append(int(pointer))
+            runtime.cudaMemsetAsync(pointer, 0, size, 0)
+        self.synchronize()
+        for pointer in blocks:
+            runtime.cudaFree(pointer)
 
     def facts(self) -> dict[str, str | float | None]:
         """Name, UUID, driver, architecture."""

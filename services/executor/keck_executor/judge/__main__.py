@@ -66,6 +66,8 @@ def _judge(job: Job, device: Device, control: socket.socket, sockets: list[socke
     session = Session(job, device, candidate=candidate, reference=reference, announce=announce)
     started = time.monotonic()
     try:
+        if job.scrub:
+            device.scrub()
         decided = _decide(session)
         clocks = session.clock_mhz()
         held = time.monotonic() - started

@@ -25,6 +25,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     reference_pid: int
     exec_timeout_s: float
     reference_timeout_s: float
+    scrub: bool = False
+    """Overwrite the device's free memory first: the driver does not clear what others left in it."""
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
