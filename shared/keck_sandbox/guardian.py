@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,54 +17,50 @@ __all__ = ["guard", "guardian_pid", "unguard"]
 
 _PROGRAM = str(Path(__file__).parent / "inside" / "guardian.py")
 _WORD = struct.Struct("<i")
-_running: tuple[subprocess.Popen[bytes], int] | None = None
+_running: tuple[int, int] | None = None
+"""Its pid, and the end of its pipe to write to."""
+_guarded: set[int] = set()
 
 
 def guard(leader: int) -> None:
     """From now on the cell of this leader, and the session that bears its number, ends with this process."""
-    for _ in range(2):  # a guardian that is gone, because somebody killed it, is replaced once
-        try:
-            os.write(_pipe(), _WORD.pack(leader))
-        except BrokenPipeError:
-            _forget()
-        else:
-            return
+    _guarded.add(leader)
+    try:
+        _tell(leader)
+    except BrokenPipeError:  # somebody killed it: another takes over all that there is
+        _forget()
+        with contextlib.suppress(BrokenPipeError):
+            _tell(*_guarded)
 
 
 def unguard(leader: int) -> None:
     """That cell is over: its number may become another's."""
-    if _running is not None:
-        with contextlib.suppress(BrokenPipeError):
-            os.write(_running[1], _WORD.pack(-leader))
+    _guarded.discard(leader)
+    with contextlib.suppress(BrokenPipeError):
+        _tell(-leader)
 
 
 def guardian_pid() -> int | None:
     """Of the guardian, if there was need for one."""
-    return None if _running is None else _running[0].pid
+    return None if _running is None else _running[0]
 
 
-def _pipe() -> int:
+def _tell(*numbers: int) -> None:
     global _running  # noqa: PLW0603 - one for the process, as the process's end is what it waits for
     if _running is None:
         read, write = os.pipe2(os.O_CLOEXEC)
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", _PROGRAM],
-            stdin=read,
-            stdout=subprocess.DEVNULL,
-            close_fds=True,
-            cwd="/",
-            env={},
-            process_group=0,
-        )
+        argv = [sys.executable, "-I", "-S", _PROGRAM]
+        actions = [(os.POSIX_SPAWN_DUP2, read, 0)]
+        _running = os.posix_spawn(argv[0], argv, {}, file_actions=actions, setpgroup=0), write
         os.close(read)
-        _running = process, write
-    return _running[1]
+    os.write(_running[1], b"".join(map(_WORD.pack, numbers)))
 
 
 def _forget() -> None:
     global _running  # noqa: PLW0603
     if _running is not None:
-        process, write = _running
+        pid, write = _running
         _running = None
         os.close(write)
-        process.wait()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)

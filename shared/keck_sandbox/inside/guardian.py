@@ -19,6 +19,7 @@ def main() -> None:
     """Listen until the service is gone, then end its cells."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # meant for the service; its end is ours
+    os.chdir("/")
     cells: set[int] = set()
     while len(word := os.read(0, _WORD.size)) == _WORD.size:
         (leader,) = _WORD.unpack(word)

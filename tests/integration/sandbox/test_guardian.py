@@ -72,3 +72,21 @@ def test_nothing_of_a_cell_outlives_its_service(kind: Kind, tier: str) -> None:
     assert bool(guardian) == (tier != "A")
     if guardian:
         wait_until(lambda: not alive(int(guardian)))
+
+
+KILLED = SERVICE.replace(
+    "assert cell.pid not in members or cell.pid == cell.leader\n",
+    """os.kill(guardian_pid(), signal.SIGKILL)
+    with use_tier(Tier(sys.argv[1])):
+        await spawn(Policy(name="next", directory=directory / "next"), [sys.executable, "-c", "import time; time.sleep(60)"])
+""",
+)
+
+
+def test_a_guardian_that_was_killed_is_followed_by_one_that_knows_as_much() -> None:
+    assert KILLED != SERVICE
+    ran = run_as("root", KILLED, "A-")
+    assert ran.returncode in (-9, 137), ran.stderr
+    cell, guardian = ran.stdout.splitlines()
+    pids = [*map(int, cell.split()), int(guardian)]
+    wait_until(lambda: not any(map(alive, pids)))
