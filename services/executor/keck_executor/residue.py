@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from keck.logs import logger
+from keck_executor.cuda_calls import cuda_ok
 from keck_executor.placement import Placement
 from keck_sandbox import Policy, spawn
 
@@ -63,31 +65,47 @@ async def _in_a_cell(placement: Placement, directory: Path, mode: str) -> list[s
     return process.output().split("\n")[:-1]
 
 
-# --- in the cell
+# --- in the cell, which imports no torch: that would take ten times as long as all the rest
 
 
 def main(mode: str) -> None:
     """Fill free memory, or look for what the filler left in memory that was never written here."""
+    free, _ = cuda_ok(_runtime().cudaMemGetInfo())
+    blocks = allocate(free // _SHARE)
+    if mode == "fill":
+        fill(blocks)
+        print("filled")
+    else:
+        print(f"found {int(is_in(blocks[: _LOOKED_AT // _CHUNK]))}")
+
+
+def allocate(size: int) -> list[int]:
+    """Device pointers of blocks that are about `size` bytes together."""
+    return [int(cuda_ok(_runtime().cudaMalloc(_CHUNK))) for _ in range(max(1, size // _CHUNK))]
+
+
+def fill(blocks: Sequence[int]) -> None:
+    """Write the pattern everywhere."""
+    for block in blocks:
+        cuda_ok((*_runtime().cudaMemset(block, _PATTERN, _CHUNK), None))
+    cuda_ok((*_runtime().cudaDeviceSynchronize(), None))
+
+
+def is_in(blocks: Sequence[int]) -> bool:
+    """Whether the pattern is found anywhere."""
+    host = bytearray(_CHUNK)
+    kind = _runtime().cudaMemcpyKind.cudaMemcpyDeviceToHost
+    for block in blocks:
+        cuda_ok((*_runtime().cudaMemcpy(host, block, _CHUNK, kind), None))
+        if bytes([_PATTERN] * 64) in host:
+            return True
+    return False
+
+
+def _runtime() -> Any:
     from cuda.bindings import runtime  # noqa: PLC0415 - not in the executor, which has nothing to do with CUDA
 
-    from keck_executor.runner.memory import cuda_ok  # noqa: PLC0415
-
-    free, _ = cuda_ok(runtime.cudaMemGetInfo())
-    wanted = free // _SHARE
-    blocks = [int(cuda_ok(runtime.cudaMalloc(_CHUNK))) for _ in range(max(1, wanted // _CHUNK))]
-    if mode == "fill":
-        for block in blocks:
-            cuda_ok((*runtime.cudaMemset(block, _PATTERN, _CHUNK), None))
-        cuda_ok((*runtime.cudaDeviceSynchronize(), None))
-        print("filled")
-        return
-    host = bytearray(_CHUNK)
-    found = False
-    for block in blocks[: _LOOKED_AT // _CHUNK]:
-        kind = runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        cuda_ok((*runtime.cudaMemcpy(host, block, _CHUNK, kind), None))
-        found = found or bytes([_PATTERN] * 64) in host
-    print(f"found {int(found)}")
+    return runtime
 
 
 if __name__ == "__main__":

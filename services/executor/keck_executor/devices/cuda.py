@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import torch
 
-from keck_executor.runner.memory import CudaBytes, cuda_ok, open_ipc
+from keck_executor.cuda_calls import cuda_ok
+from keck_executor.runner.memory import CudaBytes, open_ipc
 
 __all__ = ["CudaDevice"]
 
