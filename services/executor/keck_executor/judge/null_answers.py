@@ -18,7 +18,10 @@ from keck.messages import Tolerance
 from keck_executor.judge.scaled import Allowance
 from keck_executor.judge.slices import blocks
 
-__all__ = ["Fit", "Target", "best_constant", "fit_of"]
+__all__ = ["Answer", "Fit", "Null", "Target", "best_constant", "distance", "fit_of"]
+
+Answer = torch.Tensor | float
+"""A tensor of the output's shape, or one number for all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,14 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Null:
+    """An answer that computes nothing, for one output of one input set."""
+
+    name: str
+    value: Answer
+
+
+@dataclass(frozen=True, slots=True)
 class Fit:
     """How well an answer fits: over all sets where it passes, else as far as it was looked at."""
 
@@ -49,13 +60,12 @@ class Fit:
     """The largest error in parts of what is allowed there; above 1 fails. Finite, for JSON has no infinity."""
 
 
-def fit_of(answers: Sequence[torch.Tensor | float], targets: Sequence[Target]) -> Fit:
-    """Compare one answer for each set, a tensor of the output's shape or one number for all of it."""
+def fit_of(answers: Sequence[Answer], targets: Sequence[Target]) -> Fit:
+    """Compare one answer for each set, whatever its kind, with what is expected for it."""
     max_abs = ratio = 0.0
     for answer, target in zip(answers, targets, strict=True):
-        given = blocks(answer) if isinstance(answer, torch.Tensor) else None
-        for expected, allowed in target.parts():
-            block = next(given) if given is not None else torch.full_like(expected, float(answer))
+        given = _like(answer, target.expected)
+        for (expected, allowed), block in zip(target.parts(), given, strict=True):
             error = _error(block, expected)
             parts = torch.where(error == 0, 0.0, error / allowed)
             largest, worst = torch.stack([error.max(), parts.max()]).tolist()
@@ -90,6 +100,25 @@ def best_constant(targets: Sequence[Target]) -> tuple[float, bool]:
     return (low + high) / 2, True
 
 
+def distance(answer: Answer, expected: torch.Tensor) -> float:
+    """Root mean square of the difference over a whole output, where both are finite; 0 for an empty one."""
+    squares, count = 0.0, 0
+    for block, wanted in zip(_like(answer, expected), blocks(expected), strict=True):
+        error = block - wanted
+        finite = torch.isfinite(error)
+        found = torch.stack([torch.where(finite, error, 0.0).square().sum(), finite.sum().double()]).tolist()
+        squares, count = squares + found[0], count + int(found[1])
+    return math.sqrt(squares / count) if count else 0.0
+
+
+def _like(answer: Answer, expected: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The answer in the blocks of what is expected."""
+    if isinstance(answer, torch.Tensor):
+        yield from blocks(answer)
+    else:
+        yield from (torch.full_like(block, answer) for block in blocks(expected))
+
+
 def _error(given: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
     """The distance; infinite where only one is a number, or they are different ones that are none."""
     same = torch.where(torch.isnan(expected), torch.isnan(given), given == expected)
@@ -100,4 +129,4 @@ def _error(given: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
 
 
 def _finite(value: float) -> float:
-    return min(value, sys.float_info.max) if value == value else sys.float_info.max
+    return sys.float_info.max if math.isnan(value) else min(value, sys.float_info.max)

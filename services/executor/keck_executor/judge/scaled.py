@@ -26,6 +26,7 @@ that it answers is C10, C11 and C20 of the catalogue of this project.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ def spread_between(sets: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...] | N
     found: list[torch.Tensor] = []
     for parts in zip(*(blocks(tensor) for tensor in sets), strict=True):
         total = torch.zeros_like(parts[0][:, :1])
-        for one, other in zip(parts[:-1], parts[1:], strict=True):
+        for one, other in itertools.pairwise(parts):
             total += _mean((one - other) ** 2 / 2)
         found.append((total / (len(parts) - 1)).sqrt())
     return tuple(found)
