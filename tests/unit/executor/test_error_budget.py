@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from keck_executor.judge.error_budget import Errors, errors_of, precision_flag
+from keck_executor.judge.error_budget import precision_flag
+from keck_executor.judge.rounding import Errors, Rounding, errors_of
 
 
 def in_order(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -54,25 +55,29 @@ LAWS = {"normal": torch.randn, "positive": torch.rand}
 def test_a_product_is_flagged_exactly_if_its_precision_was_lowered(how: str, width: int, law: str) -> None:
     a, b = LAWS[law](32, width), LAWS[law](width, 256)
     expected = a @ b
-    own = errors_of(expected, a.double() @ b.double())
-    flag = precision_flag([{**HONEST, **LOWERED}[how](a, b)], [expected], [own], "fp64")
+    known = Rounding(errors_of(expected, a.double() @ b.double()))
+    flag = precision_flag([{**HONEST, **LOWERED}[how](a, b)], [expected], [known], "fp64")
     assert (flag is not None) == (how in LOWERED)
     if flag is not None:
         assert (flag.code, flag.severity) == ("precision_lowered", "warn")
         assert "oracle: fp64" in flag.evidence
 
 
-def test_a_sum_of_a_hundred_thousand_terms_in_order_is_honest() -> None:
-    x = torch.rand(256, 100_000)
-    expected = x.sum(1)
-    total = torch.zeros(256)
-    for column in x.t().contiguous():
-        total += column
+@pytest.mark.parametrize(("terms", "lanes"), [(10_000, 1), (100_000, 1), (1_000_000, 20)])
+@pytest.mark.parametrize("law", LAWS)
+def test_a_long_sum_in_plain_order_is_honest(law: str, terms: int, lanes: int) -> None:
+    x = LAWS[law](terms, 16).square()
+    expected = x.sum(0)
+    sums = torch.zeros(lanes, 16)
+    for rows in x.view(-1, lanes, 16):
+        sums += rows
+    total = torch.zeros(16)
+    for each in sums:
+        total += each
     assert not torch.equal(total, expected)
-    own = errors_of(expected, x.double().sum(1))
-    found = errors_of(total, expected)
-    assert found.largest < 256 * torch.finfo(torch.float32).eps
-    assert own.rms < found.rms
+    known = Rounding(errors_of(expected, x.double().sum(0)), terms=terms)
+    assert precision_flag([total], [expected], [known], "fp64") is None
+    assert errors_of(total, expected).largest < known.largest_budget(torch.float32)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -80,9 +85,9 @@ def test_a_narrow_output_of_fp32_arithmetic_is_honest(dtype: torch.dtype) -> Non
     a, b = torch.randn(64, 512).to(dtype), torch.randn(512, 256).to(dtype)
     exact = a.double() @ b.double()
     expected = exact.float().to(dtype)
-    own = errors_of(expected, exact)
+    known = Rounding(errors_of(expected, exact))
     other = in_order(a.float(), b.float()).to(dtype)
-    assert precision_flag([other], [expected], [own], "fp64") is None
+    assert precision_flag([other], [expected], [known], "fp64") is None
 
 
 def test_sums_kept_in_bfloat16_are_flagged() -> None:
@@ -92,12 +97,14 @@ def test_sums_kept_in_bfloat16_are_flagged() -> None:
     total = torch.zeros(64, 256, dtype=torch.bfloat16)
     for k in range(512):
         total += a[:, k : k + 1] * b[k : k + 1]
-    assert precision_flag([total], [expected], [errors_of(expected, exact)], "fp64") is not None
+    assert precision_flag([total], [expected], [Rounding(errors_of(expected, exact))], "fp64") is not None
 
 
 def test_the_flag_names_the_output_and_the_numbers() -> None:
     right, wrong = torch.ones(300), torch.ones(300) + 1e-3
-    flag = precision_flag([right, wrong], [right, right], [Errors(), Errors(rms=1e-7)], "fp32")
+    flag = precision_flag(
+        [right, wrong], [right, right], [Rounding(Errors()), Rounding(Errors(rms=1e-7))], "fp32"
+    )
     assert flag is not None
     assert flag.evidence == (
         "output 1: rms error 0.001 of the slice's rms, budget 3.8e-06; the reference's own 1e-07 (oracle: fp32)"
@@ -106,7 +113,7 @@ def test_the_flag_names_the_output_and_the_numbers() -> None:
 
 def test_nothing_is_held_against_exact_or_unknown_outputs() -> None:
     ints, floats = torch.arange(5), torch.ones(5)
-    assert precision_flag([ints], [ints + 1], [Errors()], "fp64") is None
+    assert precision_flag([ints], [ints + 1], [Rounding(Errors())], "fp64") is None
     assert precision_flag([floats], [floats + 0.5], [None], "fp32") is None
 
 

@@ -18,7 +18,7 @@ _numbers = st.floats(-10.0, 10.0, width=32)
 
 
 def _scaled(expected: torch.Tensor, tolerance: Tolerance = FINE) -> Target:
-    return Target(expected, tolerance, allowance_of(expected, tolerance, noise=0.0))
+    return Target(expected, tolerance, allowance_of(expected, tolerance, floor=3e-5))
 
 
 def test_zeros_fit_what_is_smaller_than_the_tolerance_on_every_set() -> None:

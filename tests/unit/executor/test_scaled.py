@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from keck.messages import Options, Tolerance
 from keck_executor.judge import slices
 from keck_executor.judge.compare import compare, tolerance_for
+from keck_executor.judge.rounding import Errors, Rounding
 from keck_executor.judge.scaled import Allowance, allowance_of, compare_scaled, spread_between
 from keck_executor.runner.wire import DTYPES
 
@@ -18,8 +19,12 @@ LOOSE = Tolerance(atol=1e-2, rtol=1e-2)
 _numbers = st.floats(width=32) | st.sampled_from([math.inf, -math.inf, math.nan, 0.0, -0.0])
 
 
+def _floor(expected: torch.Tensor, noise: float = 0.0) -> float:
+    return Rounding(Errors(largest=noise)).largest_budget(expected.dtype)
+
+
 def _allowance(expected: torch.Tensor, tolerance: Tolerance = FINE, *, noise: float = 0.0) -> Allowance:
-    return allowance_of(expected, tolerance, noise=noise)
+    return allowance_of(expected, tolerance, floor=_floor(expected, noise))
 
 
 def test_zeros_for_a_softmax_over_many_columns_are_wrong() -> None:
@@ -48,7 +53,7 @@ def test_the_last_bit_of_a_narrow_output_is_free(dtype: torch.dtype) -> None:
 def test_a_scalar_is_measured_by_how_it_varies_between_sets() -> None:
     losses = [torch.randn(10_000).square().mean() for _ in range(5)]
     between = spread_between(losses)
-    allowance = allowance_of(losses[0], LOOSE, noise=0.0, between=between)
+    allowance = allowance_of(losses[0], LOOSE, floor=_floor(losses[0]), between=between)
     assert allowance.resolved
     assert compare(torch.tensor(1.0), losses[0], Tolerance(atol=0.1, rtol=0.0)).mismatched == 0
     assert compare_scaled(losses[1], losses[0], allowance).mismatched == 1
@@ -59,12 +64,12 @@ def test_an_output_that_is_mostly_a_bias_is_measured_by_what_varies() -> None:
     bias = torch.randn(512)
     sets = [bias + 1e-5 * torch.randn(64, 512) for _ in range(3)]
     between = spread_between(sets)
-    alone, known = _allowance(sets[0]), allowance_of(sets[0], FINE, noise=0.0, between=between)
+    alone, known = _allowance(sets[0]), allowance_of(sets[0], FINE, floor=_floor(sets[0]), between=between)
     assert compare_scaled(sets[1], sets[0], alone).mismatched == 0
     # What varies is 1e-5, the floor at 256 ulps of the largest bias about 1e-4: nobody can be held to less.
     assert not known.resolved
     louder = [bias + 1e-3 * torch.randn(64, 512) for _ in range(3)]
-    known = allowance_of(louder[0], FINE, noise=0.0, between=spread_between(louder))
+    known = allowance_of(louder[0], FINE, floor=_floor(louder[0]), between=spread_between(louder))
     assert known.resolved
     assert compare_scaled(louder[1], louder[0], known).mismatched > 0.9 * 64 * 512
 

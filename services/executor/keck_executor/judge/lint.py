@@ -19,13 +19,14 @@ import torch
 from keck.messages import Flag, Lint, NullAnswer, Options
 from keck_executor.devices import Device
 from keck_executor.judge.compare import compare, is_inexact, tolerance_for
-from keck_executor.judge.error_budget import Errors, errors_of, precision_flag
+from keck_executor.judge.error_budget import precision_flag
 from keck_executor.judge.failure import Failed, failure_of
 from keck_executor.judge.input_changes import input_tensors, moved, rounded
 from keck_executor.judge.inputs import InputDrawer, InputSet
 from keck_executor.judge.null_answers import Answer, Null, Target, best_constant, distance, fit_of
 from keck_executor.judge.outputs import Expected, structure_of
-from keck_executor.judge.scaled import Allowance, allowance_of, resolution_of, spread_between
+from keck_executor.judge.rounding import Errors, Rounding, errors_of
+from keck_executor.judge.scaled import Allowance, allowance_of, spread_between
 from keck_executor.judge.side import CheckedSide, SingleCall
 from keck_executor.runner.wire import Status
 
@@ -37,8 +38,6 @@ _STRESS_SETS = 2
 _MEMORY_SHARE = 4
 _SLOW_S = 0.25
 """A reference slower than this is not run in double precision, which some devices do 64 times slower."""
-_APART_ULPS = 32
-_APART_NOISE = 16
 _KEPT = 512
 _TOLD = 4
 
@@ -52,7 +51,7 @@ class _Output:
     """What the lint found of one output."""
 
     scaled: bool
-    own: Errors | None
+    rounding: Rounding | None
     accepted: tuple[str, ...]
     """Null answers within the tolerance."""
     constant: float
@@ -96,11 +95,11 @@ class Linted:
     """Further sets, to be compared and not timed."""
     record: Lint
     flags: tuple[Flag, ...]
-    _own: tuple[Errors | None, ...]
+    _known: tuple[Rounding | None, ...]
 
     def precision_flags(self, call: SingleCall, expected: Expected) -> list[Flag]:
         """What a right answer gives away of the precision it was computed in."""
-        flag = precision_flag(call.outputs, expected.tensors, self._own, self.record.oracle)
+        flag = precision_flag(call.outputs, expected.tensors, self._known, self.record.oracle)
         return [flag] if flag is not None else []
 
 
@@ -159,7 +158,7 @@ class Linter:
             stress=self._attach(stress, findings.outputs, between=False),
             record=findings.record,
             flags=findings.flags,
-            _own=tuple(output.own for output in findings.outputs),
+            _known=tuple(output.rounding for output in findings.outputs),
         )
 
     # --- finding out
@@ -172,15 +171,19 @@ class Linter:
         ]
         unsteady = _errors(repeat.outputs, expected.tensors)
         oracle, own = self._own_errors(inputs, expected, slow=repeat.seconds > _SLOW_S)
-        known = [a | b if a and b else None for a, b in zip(own, unsteady, strict=True)]
+        given = sum(tensor.numel() for tensor in input_tensors(inputs))
+        known = [
+            Rounding(a | b, terms=given / max(1, tensor.numel())) if a and b else None
+            for a, b, tensor in zip(own, unsteady, expected.tensors, strict=True)
+        ]
         outputs, answers = [], []
-        for index, errors in enumerate(known):
-            output, tried = self._examine_output(index, sets, errors)
+        for index, rounding in enumerate(known):
+            output, tried = self._examine_output(index, sets, rounding)
             outputs.append(output)
             answers += tried
         answers += self._with_rounded_operands(inputs, expected)
         weak = [answer for answer in answers if _is_weak(answer, outputs)]
-        rms = [errors.rms for errors in known if errors is not None]
+        rms = [rounding.own.rms for rounding in known if rounding is not None]
         record = Lint(
             weak=bool(weak),
             comparison="scaled" if any(output.scaled for output in outputs) else "tolerance",
@@ -194,29 +197,29 @@ class Linter:
         return _Findings(record, tuple(outputs), _weak_flags(weak, len(outputs)))
 
     def _examine_output(
-        self, index: int, sets: Sequence[JudgedSet], own: Errors | None
+        self, index: int, sets: Sequence[JudgedSet], rounding: Rounding | None
     ) -> tuple[_Output, list[NullAnswer]]:
         """Try every null answer on one output, by the tolerance, and what passes by scale and under stress."""
         looked = sets[:_LOOKED_AT]
         plain = self._targets(index, looked)
         dtype = plain[0].expected.dtype
         if not any(target.expected.numel() for target in plain):
-            return _Output(False, own, (), 0.0), []
+            return _Output(False, rounding, (), 0.0), []
         constant, constant_passes = best_constant(plain)
         fits = {name: fit_of(values, plain) for name, values in _null_values(index, looked, constant).items()}
         fits["constant"] = replace(fits["constant"], passes=constant_passes)
         accepted = tuple(name for name, fit in fits.items() if fit.passes)
         by_scale: dict[str, bool] = {}
         scaled = False
-        if accepted and is_inexact(dtype) and own is not None:
+        if accepted and is_inexact(dtype) and rounding is not None:
             between = spread_between([expected.tensors[index] for _, expected in sets])
-            finer = [_by_scale(target, own, between) for target in plain]
+            finer = [_by_scale(target, rounding, between) for target in plain]
             values = _null_values(index, looked, constant)
             by_scale = {name: fit_of(values[name], finer).passes for name in accepted}
             by_scale["constant"] = best_constant(finer)[1]
             resolved = any(target.allowance is not None and target.allowance.resolved for target in finer)
             scaled = resolved and not all(by_scale[name] for name in accepted)
-        under_stress = self._pass_under_stress(index, accepted, constant, own, scaled=scaled)
+        under_stress = self._pass_under_stress(index, accepted, constant, rounding, scaled=scaled)
         tried = [
             NullAnswer(
                 output=index,
@@ -229,18 +232,24 @@ class Linter:
             )
             for name, fit in fits.items()
         ]
-        return _Output(scaled, own, accepted, constant), tried
+        return _Output(scaled, rounding, accepted, constant), tried
 
     def _pass_under_stress(
-        self, index: int, names: Sequence[str], constant: float, own: Errors | None, *, scaled: bool
+        self,
+        index: int,
+        names: Sequence[str],
+        constant: float,
+        rounding: Rounding | None,
+        *,
+        scaled: bool,
     ) -> dict[str, bool]:
         """Which null answers also pass on the task's stress sets; nothing where it has none."""
         sets = self._stress_sets() if names else []
         if not sets:
             return {}
         targets = self._targets(index, sets)
-        if scaled and own is not None:
-            targets = [_by_scale(target, own, None) for target in targets]
+        if scaled and rounding is not None:
+            targets = [_by_scale(target, rounding, None) for target in targets]
         values = _null_values(index, sets, constant)
         return {name: name in values and fit_of(values[name], targets).passes for name in names}
 
@@ -358,12 +367,14 @@ class Linter:
         nulls: list[tuple[Null, ...]] = []
         for index, output in enumerate(outputs):
             (target,) = self._targets(index, sets[at : at + 1])
-            if output.scaled and output.own is not None:
-                target = _by_scale(target, output.own, spreads[index])
+            if output.scaled and output.rounding is not None:
+                target = _by_scale(target, output.rounding, spreads[index])
             allowances.append(target.allowance)
             values = _null_values(index, sets, output.constant)
             candidates = [Null(name, values[name][at]) for name in output.accepted if name in values]
-            nulls.append(tuple(null for null in candidates if _is_apart(null, target.expected, output.own)))
+            nulls.append(
+                tuple(null for null in candidates if _is_apart(null, target.expected, output.rounding))
+            )
         return inputs, replace(expected, allowances=tuple(allowances), nulls=tuple(nulls))
 
 
@@ -371,8 +382,9 @@ def _errors(actual: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) ->
     return [errors_of(a, b) if is_inexact(b.dtype) else None for a, b in zip(actual, expected, strict=True)]
 
 
-def _by_scale(target: Target, own: Errors, between: Sequence[torch.Tensor] | None) -> Target:
-    allowance = allowance_of(target.expected, target.tolerance, noise=own.largest, between=between)
+def _by_scale(target: Target, rounding: Rounding, between: Sequence[torch.Tensor] | None) -> Target:
+    floor = rounding.largest_budget(target.expected.dtype)
+    allowance = allowance_of(target.expected, target.tolerance, floor=floor, between=between)
     return replace(target, allowance=allowance)
 
 
@@ -389,17 +401,15 @@ def _null_values(index: int, sets: Sequence[JudgedSet], constant: float) -> dict
     return values
 
 
-def _is_apart(null: Null, expected: torch.Tensor, own: Errors | None) -> bool:
+def _is_apart(null: Null, expected: torch.Tensor, rounding: Rounding | None) -> bool:
     """Whether null answer and right answer differ by more than any honest answer's error, so that nearness decides.
 
-    As a root mean square over the whole output, against four times the error budget's measure of an honest error.
+    As a root mean square over the whole output, and four times the honest one.
     """
-    if not is_inexact(expected.dtype):
+    if rounding is None or not is_inexact(expected.dtype):
         return False  # integers within the tolerance are equal
-    honest = max(
-        resolution_of(expected.dtype, ulps=_APART_ULPS), _APART_NOISE * own.rms if own is not None else 0.0
-    )
-    return distance(null.value, expected) > 4 * honest * distance(0.0, expected)
+    honest = rounding.rms_budget(expected.dtype) * distance(0.0, expected)
+    return distance(null.value, expected) > 4 * honest
 
 
 def _is_weak(answer: NullAnswer, outputs: Sequence[_Output]) -> bool:

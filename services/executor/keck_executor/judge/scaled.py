@@ -13,10 +13,7 @@ been standardised first::
   that is less, nothing and the standard deviation *between input sets* of the slice's elements: an output that is
   mostly a bias varies within a slice for reasons that have nothing to do with the inputs, and a scalar has nothing to
   vary within.
-* **floor** is what no honest kernel can be asked to resolve: 256 units in the last place of fp32 of the slice's largest
-  magnitude (a sum of 1e5 terms in plain order is off by 128: `tests/unit/executor/test_error_budget.py`), two of a
-  narrower output's own dtype, and 16 times the reference's own error, measured by the lint against a run in double
-  precision or by moving the inputs by their last bit.
+* **floor** is what no honest kernel can be asked to resolve (:meth:`keck_executor.judge.rounding.Rounding.largest_budget`).
 * It is never looser than the tolerance itself.
 
 Relative error against a slice's own magnitude rather than an absolute threshold is how backward-stable algorithms are
@@ -37,11 +34,8 @@ from keck.messages import Tolerance
 from keck_executor.judge.compare import Difference, bits_equal, difference_of
 from keck_executor.judge.slices import blocks
 
-__all__ = ["Allowance", "allowance_of", "compare_scaled", "resolution_of", "spread_between"]
+__all__ = ["Allowance", "allowance_of", "compare_scaled", "spread_between"]
 
-_ULPS = 256
-_NARROW_ULPS = 2
-_NOISE = 16
 _FAINT = 2.0**-10
 """A slice's scale and spread count for at least this part of the whole output's: next to rows of the order of one, a
 row of zeros may come out as 1e-12."""
@@ -69,18 +63,6 @@ class Allowance:
         return torch.where(scaled < plain, scaled, plain)
 
 
-def resolution_of(dtype: torch.dtype, *, ulps: int = _ULPS) -> float:
-    """The error that is never held against anybody, in parts of a slice's scale.
-
-    Args:
-        dtype: of the output, floating-point or complex.
-        ulps: how many units in the last place, where the dtype is no narrower than fp32: arithmetic for a narrower
-            output is done in fp32, and what shows is the rounding of the result.
-    """
-    eps, single = float(torch.finfo(dtype).eps), float(torch.finfo(torch.float32).eps)
-    return _NARROW_ULPS * eps if eps > single else ulps * eps
-
-
 def spread_between(sets: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...] | None:
     """The standard deviation of a slice's elements from set to set, root mean square over the slice.
 
@@ -105,7 +87,7 @@ def allowance_of(
     expected: torch.Tensor,
     tolerance: Tolerance,
     *,
-    noise: float,
+    floor: float,
     between: Sequence[torch.Tensor] | None = None,
 ) -> Allowance:
     """What an output may be off by under the scale-aware comparison.
@@ -113,7 +95,7 @@ def allowance_of(
     Args:
         expected: one output of the reference, of a floating-point or complex dtype.
         tolerance: whose numbers count in units of the spread.
-        noise: the reference's own error, in parts of a slice's largest magnitude.
+        floor: the largest honest error, in parts of a slice's largest magnitude.
         between: of :func:`spread_between`, where it is known.
     """
     centers, spreads, scales = [], [], []
@@ -126,11 +108,10 @@ def allowance_of(
         spreads.append(torch.where(lesser, other, own))
         scales.append(torch.where(torch.isfinite(block), block, 0.0).abs().amax(1, keepdim=True))
     least = _FAINT * _largest(scales)
-    part = max(resolution_of(expected.dtype), _NOISE * noise)
-    floors = [part * scale.clamp_min(least) for scale in scales]
+    floors = [floor * scale.clamp_min(least) for scale in scales]
     resolved = any(
-        bool(((spread > floor) & torch.isfinite(spread)).any())
-        for spread, floor in zip(spreads, floors, strict=True)
+        bool(((spread > least_error) & torch.isfinite(spread)).any())
+        for spread, least_error in zip(spreads, floors, strict=True)
     )
     faint = _FAINT * _largest(spreads)
     return Allowance(
