@@ -49,7 +49,10 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["check", "-", "-"], "only one of candidate and reference can be read from stdin"),
         (["check", "{file}", "{file}", "--timed-calls", "-1"], "options: Expected `int` >= 0"),
         (["check", "{file}", "{file}", "--url", "ftp://x"], "unknown scheme 'ftp'"),
-        (["check", "{file}", "{file}", "--kind", "haiku"], "unknown kind 'haiku'; known are kernel, torch"),
+        (
+            ["check", "{file}", "{file}", "--kind", "haiku"],
+            "unknown kind 'haiku'; known are kernel, lint, torch",
+        ),
         (["up", "--devices", "tpu"], "'tpu' is none of auto, cpu, cuda:N"),
         (["up", "--devices", "cpu,cpu"], "name each device once"),
     ],
