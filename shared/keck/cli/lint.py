@@ -137,9 +137,15 @@ def _references(path: str) -> dict[str, str]:
     """
     if path == STDIN or not Path(path).is_dir():
         return {path: read_source(path, "reference")}
-    texts = {str(file): read_source(str(file), "reference") for file in sorted(Path(path).rglob("*.py"))}
-    # Others lie beside them: packages' __init__, helpers, candidates.
-    found = {name: text for name, text in texts.items() if "get_inputs" in text}
-    if not found:
+    # Other files lie beside them: packages' __init__, helpers, candidates.
+    files = [file for file in sorted(Path(path).rglob("*.py")) if b"get_inputs" in _bytes(file)]
+    if not files:
         raise BadRequest(f"no Python file below {path} mentions get_inputs")
-    return found
+    return {str(file): read_source(str(file), "reference") for file in files}
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise BadRequest(f"cannot read {file}: {error.strerror}") from None

@@ -62,7 +62,7 @@ SAME = reference("return x.clone()")
 async def test_right_values_pass_whatever_memory_they_lie_in(
     bench: Any, task: str, body: str, timed_calls: int
 ) -> None:
-    head = task.split("def forward")[0].replace("class Model(", "class ModelNew(")
+    head = task.split("def forward", maxsplit=1)[0].replace("class Model(", "class ModelNew(")
     candidate = f"{head}def forward(self, x):\n        {body}\n"
     options = Options(timed_calls=timed_calls, correctness_sets=2)
     outcome = (await bench.check(candidate, task, options=options)).outcome
