@@ -145,6 +145,7 @@ class Handler:
             exec_timeout_s=exec_timeout_s,
             reference_timeout_s=max(60.0, self._settings.exec_timeout_s),
             scrub=self._scrub,
+            reference_hash=event.reference.sha256,
         )
 
     async def _text(self, source: Source) -> str:

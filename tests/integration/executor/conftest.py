@@ -58,6 +58,7 @@ class Bench:
         options: Options | None = None,
         exec_timeout_s: float = 20.0,
         reference_timeout_s: float = 20.0,
+        reference_hash: str = "",
         on_stage: Callable[[str, PooledRunner, PooledRunner], None] = lambda *_: None,
     ) -> Judged:
         """Judge a pair; `candidate` is a module, or the body of a ``forward`` alone."""
@@ -82,6 +83,7 @@ class Bench:
                 reference_pid=runners[1].process.leader,
                 exec_timeout_s=exec_timeout_s,
                 reference_timeout_s=reference_timeout_s,
+                reference_hash=reference_hash,
             )
 
             async def on_phase(phase: Phase) -> None:

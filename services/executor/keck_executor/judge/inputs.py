@@ -69,17 +69,17 @@ class InputDrawer:
         self.on_device = True
         """Whether ``get_inputs`` ran with the device as its default."""
 
-    def draw(self) -> InputSet | Reply:
-        """A fresh set, or the reference's reply where drawing failed.
+    def draw(self, law: str = "get_inputs") -> InputSet | Reply:
+        """A fresh set from that function of the reference's, or its reply where drawing failed.
 
         Raises:
             Failed: there is no memory for it.
             BrokenProtocol: the reference described it impossibly.
         """
         seed = secrets.randbits(64)
-        reply = self._draw(seed, _FIRST_GUESS if self._arena is None else 0)
+        reply = self._draw(seed, law, _FIRST_GUESS if self._arena is None else 0)
         if reply.status is Status.NO_ROOM:
-            reply = self._draw(seed, int(reply.numbers[1]))
+            reply = self._draw(seed, law, int(reply.numbers[1]))
         if reply.status is not Status.OK:
             return reply
         self.seeds.append(seed)
@@ -92,7 +92,7 @@ class InputDrawer:
             self._arena.close()
             self._arena = None
 
-    def _draw(self, seed: int, room: int) -> Reply:
+    def _draw(self, seed: int, law: str, room: int) -> Reply:
         if room:
             self.close()
             free = self._device.free_bytes()
@@ -103,7 +103,7 @@ class InputDrawer:
             self._arena = self._device.arena(room)
             spec, fds = self._arena.share()
             self._link.must("attach", fds=fds, arena=DRAW_ARENA, **spec)
-        return self._link.ask("draw", seed=seed, arena=DRAW_ARENA, base=0)
+        return self._link.ask("draw", seed=seed, law=law, arena=DRAW_ARENA, base=0)
 
     def _take(self, reply: Reply) -> InputSet:
         assert self._arena is not None

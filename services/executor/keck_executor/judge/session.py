@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from keck.messages import EventsMs, Flag, Profile, Stage, Timing
+from keck.messages import EventsMs, Flag, Lint, Profile, Stage, Timing
 from keck.verdict import Verdict
 from keck_executor.devices import Device
 from keck_executor.judge.burst_clock import BurstClock, NotEnqueueable
@@ -16,6 +16,7 @@ from keck_executor.judge.failure import Failed, failure_of, text_of
 from keck_executor.judge.inputs import InputDrawer, InputSet
 from keck_executor.judge.job import Job
 from keck_executor.judge.link import OutOfBudget, RunnerGone, RunnerLink
+from keck_executor.judge.lint import Linted, Linter, Lints
 from keck_executor.judge.outputs import Expected, Ledger, require_same_form, require_tensors, structure_of
 from keck_executor.judge.side import IN_ARENA, CheckedSide, SingleCall
 from keck_executor.judge.single_clock import Samples, check_call, time_singles
@@ -46,6 +47,7 @@ class Session:
         device: where.
         candidate, reference: links to two fresh runners.
         announce: called when a stage begins.
+        lints: what this judge has found of references so far.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Session:
         candidate: RunnerLink,
         reference: RunnerLink,
         announce: Callable[[Stage, str], None],
+        lints: Lints,
     ) -> None:
         self._job = job
         self._device = device
@@ -66,9 +69,11 @@ class Session:
         self._sets: list[tuple[InputSet, Expected]] = []
         self._may_mutate: tuple[int, ...] = ()
         self._ledger: Ledger | None = None
+        self._lints = lints
         self.stage: Stage = "load"
         self.timing: Timing | None = None
         self.profile: Profile | None = None
+        self.lint: Lint | None = None
         self.flags: list[Flag] = []
         self.phases_s: dict[str, float] = {}
 
@@ -159,11 +164,32 @@ class Session:
             side.learn(self._drawer.forms)
         for inputs, expected in self._expect():
             self._sets.append((inputs, expected))
-        self._require_determinism()
+        linted = self._linted(self._require_determinism())
+        self._candidate.learn(self._drawer.forms)
         self._candidate.out_bytes = self._reference.out_bytes
-        for inputs, expected in self._sets:
+        for index, (inputs, expected) in enumerate((*linted.sets, *linted.stress)):
             call = self._candidate.call(inputs)
             check_call(call, expected, self._ledger, may_mutate=self._may_mutate)
+            if index == 0:
+                self.flags += linted.precision_flags(call, expected)
+
+    def _linted(self, repeat: SingleCall) -> Linted:
+        """The sets with the comparison that this task needs."""
+        assert self._ledger is not None
+        linter = Linter(
+            self._lints,
+            self._job.reference_hash,
+            self._job.options,
+            device=self._device,
+            reference=self._reference,
+            drawer=self._drawer,
+            expect=lambda inputs: self._expected_of(self._reference.call(inputs, tf32="off")),
+        )
+        linted = linter.lint(self._sets, repeat)
+        self._sets, self.lint = linted.sets, linted.record
+        self.flags += linted.flags
+        self._ledger.comparison, self._ledger.oracle = linted.record.comparison, linted.record.oracle
+        return linted
 
     def _draw_sets(self) -> None:
         self._drawn: list[InputSet] = []
@@ -200,8 +226,8 @@ class Session:
         self._may_mutate = tuple({*self._may_mutate, *call.mutated})
         return Expected(structure, tuple(output.clone() for output in call.outputs))
 
-    def _require_determinism(self) -> None:
-        """A reference that does not agree with itself cannot judge anybody."""
+    def _require_determinism(self) -> SingleCall:
+        """A reference that does not agree with itself cannot judge anybody. Returns its second call on the first set."""
         inputs, expected = self._sets[0]
         again = Ledger(self._job.options, "none")
         call = self._reference.call(inputs, tf32="off")
@@ -214,6 +240,7 @@ class Session:
                 "the reference gives another answer for the same inputs (is dropout, or other randomness, on in "
                 f"forward?): {difference.message}",
             ) from difference
+        return call
 
     # --- timing
 
@@ -247,7 +274,7 @@ class Session:
     def _sample(self, budget_s: float) -> Samples:
         assert self._ledger is not None
         calls = self._job.options.timed_calls
-        if self._device.bursts and len(self._drawer.forms) == 1:
+        if self._device.bursts and len({inputs.form_id for inputs, _ in self._sets}) == 1:
             clock = BurstClock(self._device, self._sets, self._ledger, may_mutate=self._may_mutate)
             try:
                 return clock.run(self._candidate, self._reference, calls=calls, budget_s=budget_s)

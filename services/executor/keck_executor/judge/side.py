@@ -97,6 +97,8 @@ class CheckedSide:
         tf32: Literal["off", "stock"] = "stock",
         null: bool = False,
         flush: bool = False,
+        op: Literal["call", "probe"] = "call",
+        double: bool = False,
     ) -> SingleCall:
         """One call over fresh copies of the inputs, at an address that moves.
 
@@ -108,6 +110,7 @@ class CheckedSide:
             tf32: ``off`` for expected values.
             null: everything but `forward`: what the protocol itself costs.
             flush: push inputs out of the cache first.
+            op, double: see :meth:`probe`.
 
         Raises:
             Failed: user code failed, or there is no memory for what it is given and returns.
@@ -126,13 +129,15 @@ class CheckedSide:
         self.device.synchronize()
         items = [[inputs.form_id, base]]
         started = time.perf_counter()
-        serial = self.link.send("call", items=items, arena=IN_ARENA, out=OUT_ARENA, tf32=tf32, null=null)
+        serial = self.link.send(
+            op, items=items, arena=IN_ARENA, out=OUT_ARENA, tf32=tf32, null=null, double=double
+        )
         reply = self.link.receive(serial)
         assert reply is not None
         needed = int(reply.numbers[1])
         if reply.status is Status.NO_ROOM and self.link.side == "reference" and needed > out.numel():
             self.out_bytes = needed
-            return self.call(inputs, tf32=tf32, null=null, flush=flush)
+            return self.call(inputs, tf32=tf32, null=null, flush=flush, op=op, double=double)
         if reply.status not in (Status.OK, Status.NO_ROOM):
             raise failure_of(self.link.side, reply, "calling forward")
         if reply.status is Status.NO_ROOM and self.link.side == "reference":
@@ -145,6 +150,22 @@ class CheckedSide:
         self.out_bytes = max(self.out_bytes, min(needed, out.numel()))
         self.link.freeze()
         return SingleCall(reply, outputs, seconds, () if null else mutated_tensors(inputs, held))
+
+    def probe(self, inputs: InputSet, *, double: bool) -> SingleCall:
+        """One call of a copy of the model, which leaves no trace in the model itself; TF32 is off.
+
+        Args:
+            inputs: the set.
+            double: the copy and the inputs are in double precision.
+
+        Raises:
+            Failed: it cannot be copied, does not run in double precision, or there is no memory for it.
+        """
+        out_bytes = self.out_bytes
+        try:
+            return self.call(inputs, tf32="off", op="probe", double=double)
+        finally:
+            self.out_bytes = out_bytes
 
     def close(self) -> None:
         """Free all arenas."""

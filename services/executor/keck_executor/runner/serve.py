@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import copy
 import hashlib
 import json
 import os
@@ -76,6 +77,7 @@ class Runner:
             "state": self._state,
             "forms": self._register_forms,
             "call": self._call,
+            "probe": self._probe,
             "burst": self._burst,
             "profile": self._profile,
         }
@@ -181,7 +183,7 @@ class Runner:
 
     def _draw(self, command: dict[str, Any], _: list[int]) -> Reply:
         assert self._module is not None
-        inputs, on_device = draw_inputs(self._module, self._device, command["seed"])
+        inputs, on_device = draw_inputs(self._module, self._device, command["seed"], law=command["law"])
         if isinstance(inputs, torch.Tensor):
             inputs = [inputs]
         nodes, tensors = flatten(inputs)
@@ -209,21 +211,20 @@ class Runner:
             self._forms[int(key)] = _Form(nodes_from_json(form["nodes"]), tensors)
         return _ok()
 
-    def _inputs(self, form: _Form, base: int, arena: torch.Tensor) -> Any:
+    def _inputs(self, item: list[int], arena: torch.Tensor, *, double: bool = False) -> Any:
+        form, base = self._forms[item[0]], item[1]
         tensors = [
             _strided(arena, base + offset, dtype, shape, strides)
             for dtype, shape, strides, offset, _ in form.tensors
         ]
-        return rebuild(form.nodes, tensors)
+        return rebuild(form.nodes, [_widened(tensor) for tensor in tensors] if double else tensors)
 
     # --- calls
 
     def _forward(self, command: dict[str, Any], item: list[int]) -> Any:
         if command["null"]:
             return self._last
-        positional, named = _as_arguments(
-            self._inputs(self._forms[item[0]], item[1], self._arenas[command["arena"]])
-        )
+        positional, named = _as_arguments(self._inputs(item, self._arenas[command["arena"]]))
         with torch.no_grad():
             return self._model(*positional, **named)
 
@@ -237,6 +238,35 @@ class Runner:
         self._synchronize()
         if not command["null"]:
             self._last = output
+        status = Status.OK if needed <= out.numel() else Status.NO_ROOM
+        return Reply(0, status, nodes=nodes, tensors=tuple(records), numbers=(0.0, float(needed)))
+
+    def _probe(self, command: dict[str, Any], _: list[int]) -> Reply:
+        """One call of a copy of the model, whose own state stays as it is; in double precision if asked."""
+        reply = self._probed(command)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()  # of a copy of all weights, perhaps
+        return reply
+
+    def _probed(self, command: dict[str, Any]) -> Reply:
+        if not isinstance(self._model, torch.nn.Module):
+            raise Unsupported("a model that is no torch.nn.Module")
+        model, double = copy.deepcopy(self._model), bool(command["double"])
+        positional, named = _as_arguments(
+            self._inputs(command["items"][0], self._arenas[command["arena"]], double=double)
+        )
+        default = torch.get_default_dtype()
+        try:
+            if double:
+                model = model.double()
+                torch.set_default_dtype(torch.float64)
+            with torch.no_grad(), float32_matmul("off"):
+                nodes, tensors = flatten(model(*positional, **named), sort_keys=True)
+        finally:
+            torch.set_default_dtype(default)
+        out = self._arenas[command["out"]]
+        records, needed = self._put(tensors, out, 0)
+        self._synchronize()
         status = Status.OK if needed <= out.numel() else Status.NO_ROOM
         return Reply(0, status, nodes=nodes, tensors=tuple(records), numbers=(0.0, float(needed)))
 
@@ -323,6 +353,13 @@ def _as_arguments(value: Any) -> tuple[list[Any], dict[str, Any]]:
     if isinstance(value, dict):
         return [], value
     return list(value) if isinstance(value, list | tuple) else [value], {}
+
+
+def _widened(tensor: torch.Tensor) -> torch.Tensor:
+    """The same in double precision, where it is a number that is rounded."""
+    if tensor.is_complex():
+        return tensor.to(torch.complex128)
+    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def _name(dtype: torch.dtype) -> str:
