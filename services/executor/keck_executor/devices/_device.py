@@ -66,6 +66,10 @@ class Device(Protocol):
         """Overwrite all free memory."""
         ...
 
+    def busy_s(self) -> float:
+        """Flush the cache; how much longer than on an idle device that took, in seconds."""
+        ...
+
     def facts(self) -> dict[str, str | float | None]:
         """What the verdict and the heartbeat say of this device."""
         ...

@@ -78,6 +78,11 @@ class CpuDevice:
     def scrub(self) -> None:
         """Nothing to do: the kernel gives out pages of zeros."""
 
+    def busy_s(self) -> float:
+        """Not to be told on a CPU, which everybody shares."""
+        self.flush_cache()
+        return 0.0
+
     def facts(self) -> dict[str, str | float | None]:
         """Model name and core count."""
         return {

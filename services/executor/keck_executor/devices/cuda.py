@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from statistics import median
 from typing import Any, Literal
 
 import torch
@@ -12,6 +14,7 @@ from keck_executor.runner.memory import CudaBytes, open_ipc
 
 __all__ = ["CudaDevice"]
 
+_CALIBRATIONS = 25
 _SCRUB_LEAST = 2 << 20
 """Bytes: the driver's own granularity."""
 
@@ -59,6 +62,7 @@ class CudaDevice:
         self._flush = torch.empty(2 * self._l2_bytes // 4, dtype=torch.int32, device="cuda")
         self._opened: dict[bytes, tuple[torch.Tensor, int]] = {}
         self._nvml = _Nvml()
+        self._idle_flush_s = median(self._timed_flush() for _ in range(_CALIBRATIONS))
 
     def arena(self, size: int) -> _DeviceArena:
         """Fresh device memory."""
@@ -115,6 +119,20 @@ class CudaDevice:
         self.synchronize()
         for pointer in blocks:
             runtime.cudaFree(pointer)
+
+    def busy_s(self) -> float:
+        """Flush the cache; how much longer than on an idle device that took, in seconds.
+
+        Kernels of another process have the GPU in slices of about two milliseconds: while one of them runs, the
+        judge's work waits.
+        """
+        return max(0.0, self._timed_flush() - self._idle_flush_s)
+
+    def _timed_flush(self) -> float:
+        started = time.perf_counter()
+        self.flush_cache()
+        self.synchronize()
+        return time.perf_counter() - started
 
     def facts(self) -> dict[str, str | float | None]:
         """Name, UUID, driver, architecture."""
