@@ -9,7 +9,6 @@ import pytest
 
 from keck.messages import Options
 from keck.verdict import Verdict
-from keck_executor.runner_pool import PooledRunner
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
 
@@ -81,16 +80,13 @@ async def test_no_content_comes_twice_while_a_clock_runs(bench: Any) -> None:
     assert "again" not in judged.output
 
 
-async def test_the_candidate_is_ended_at_the_end_of_its_last_call(bench: Any) -> None:
-    runners: list[PooledRunner] = []
-    options = Options(timed_calls=5)
-    await bench.check(
-        "return x * 2 + 1", options=options, on_stage=lambda _, one, other: runners.extend([one, other])
-    )
-    candidate, reference = runners[:2]
-    ended = await candidate.process.wait(0)
-    assert ended is not None
-    assert ended.signal_name == "SIGKILL"
+@pytest.mark.parametrize(("options", "lives"), [({}, False), ({"profile": True}, True)])
+async def test_the_candidate_is_ended_at_the_end_of_its_last_call(
+    bench: Any, options: dict[str, Any], lives: bool
+) -> None:
+    judged = await bench.check("return x * 2 + 1", options=Options(timed_calls=5, **options))
+    assert judged.outcome.verdict is Verdict.PASSED, judged.outcome
+    assert judged.lives is lives
 
 
 @pytest.mark.parametrize(
