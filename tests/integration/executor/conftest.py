@@ -40,7 +40,7 @@ class Judged:
     outcome: Outcome
     output: str
     lives: bool
-    """Whether the candidate's process was still there when the outcome came."""
+    """Whether the candidate's process was still there when the outcome of a timed check had come."""
 
 
 class Bench:
@@ -92,16 +92,10 @@ class Bench:
                 on_stage(phase.stage, runners[0], runners[1])
 
             outcome = await self.judge.judge(job, (runners[0].sock, runners[1].sock), on_phase)
-            return Judged(outcome, runners[0].process.output(), _lives(runners[0].process.leader))
+            lives = outcome.timing is None or await runners[0].process.wait(0.5) is None
+            return Judged(outcome, runners[0].process.output(), lives)
         finally:
             await asyncio.gather(*(runner.end(self.station.quarantine) for runner in runners))
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except OSError:
-        return False
 
 
 def module_of(candidate: str) -> str:
