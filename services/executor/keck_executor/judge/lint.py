@@ -28,9 +28,10 @@ from keck_executor.judge.outputs import Expected, structure_of
 from keck_executor.judge.rounding import Errors, Rounding, errors_of
 from keck_executor.judge.scaled import Allowance, allowance_of, spread_between
 from keck_executor.judge.side import CheckedSide, SingleCall
+from keck_executor.judge.slices import sample_of_blocks
 from keck_executor.runner.wire import Status
 
-__all__ = ["Linted", "Linter", "Lints"]
+__all__ = ["Findings", "Linted", "Linter", "Lints"]
 
 _LOOKED_AT = 3
 """Input sets that null answers are tried on: what passes on three is not chance."""
@@ -52,13 +53,13 @@ class _Output:
 
     scaled: bool
     rounding: Rounding | None
-    accepted: tuple[str, ...]
-    """Null answers within the tolerance."""
+    nulls: tuple[str, ...]
+    """Null answers within whatever decides: what is nearer to one of them than to the right answer is wrong."""
     constant: float
 
 
 @dataclass(frozen=True, slots=True)
-class _Findings:
+class Findings:
     """What is kept of a reference."""
 
     record: Lint
@@ -71,15 +72,15 @@ class Lints:
 
     def __init__(self, limit: int = _KEPT) -> None:
         self._limit = limit
-        self._known: OrderedDict[object, _Findings] = OrderedDict()
+        self._known: OrderedDict[object, Findings] = OrderedDict()
 
-    def get(self, key: object) -> _Findings | None:
+    def get(self, key: object) -> Findings | None:
         """What is known under the key."""
         if key in self._known:
             self._known.move_to_end(key)
         return self._known.get(key)
 
-    def put(self, key: object, findings: _Findings) -> None:
+    def put(self, key: object, findings: Findings) -> None:
         """Remember it."""
         self._known[key] = findings
         if len(self._known) > self._limit:
@@ -163,7 +164,7 @@ class Linter:
 
     # --- finding out
 
-    def _examine(self, sets: Sequence[JudgedSet], repeat: SingleCall) -> _Findings:
+    def _examine(self, sets: Sequence[JudgedSet], repeat: SingleCall) -> Findings:
         inputs, expected = sets[0]
         repeated = [
             compare(again, once, tolerance_for(once.dtype, self._options)).max_abs
@@ -194,7 +195,7 @@ class Linter:
             own_rms_err=max(rms) if rms else None,
             sets=min(len(sets), _LOOKED_AT),
         )
-        return _Findings(record, tuple(outputs), _weak_flags(weak, len(outputs)))
+        return Findings(record, tuple(outputs), _weak_flags(weak, len(outputs)))
 
     def _examine_output(
         self, index: int, sets: Sequence[JudgedSet], rounding: Rounding | None
@@ -216,7 +217,8 @@ class Linter:
             finer = [_by_scale(target, rounding, between) for target in plain]
             values = _null_values(index, looked, constant)
             by_scale = {name: fit_of(values[name], finer).passes for name in accepted}
-            by_scale["constant"] = best_constant(finer)[1]
+            if "constant" in accepted:
+                by_scale["constant"] = best_constant(finer)[1]
             resolved = any(target.allowance is not None and target.allowance.resolved for target in finer)
             scaled = resolved and not all(by_scale[name] for name in accepted)
         under_stress = self._pass_under_stress(index, accepted, constant, rounding, scaled=scaled)
@@ -232,7 +234,8 @@ class Linter:
             )
             for name, fit in fits.items()
         ]
-        return _Output(scaled, rounding, accepted, constant), tried
+        left = tuple(name for name in accepted if not (scaled and not by_scale[name]))
+        return _Output(scaled, rounding, left, constant), tried
 
     def _pass_under_stress(
         self,
@@ -345,7 +348,7 @@ class Linter:
         self, sets: Sequence[JudgedSet], outputs: Sequence[_Output], *, between: bool
     ) -> list[JudgedSet]:
         """The sets with allowances for outputs compared by scale, and the null answers they must not be taken for."""
-        if not sets or not any(output.scaled or output.accepted for output in outputs):
+        if not sets or not any(output.scaled or output.nulls for output in outputs):
             return list(sets)
         spreads = [
             spread_between([expected.tensors[index] for _, expected in sets])
@@ -371,7 +374,7 @@ class Linter:
                 target = _by_scale(target, output.rounding, spreads[index])
             allowances.append(target.allowance)
             values = _null_values(index, sets, output.constant)
-            candidates = [Null(name, values[name][at]) for name in output.accepted if name in values]
+            candidates = [Null(name, values[name][at]) for name in output.nulls if name in values]
             nulls.append(
                 tuple(null for null in candidates if _is_apart(null, target.expected, output.rounding))
             )
@@ -408,8 +411,9 @@ def _is_apart(null: Null, expected: torch.Tensor, rounding: Rounding | None) -> 
     """
     if rounding is None or not is_inexact(expected.dtype):
         return False  # integers within the tolerance are equal
-    honest = rounding.rms_budget(expected.dtype) * distance(0.0, expected)
-    return distance(null.value, expected) > 4 * honest
+    only = sample_of_blocks(expected)
+    honest = rounding.rms_budget(expected.dtype) * distance(0.0, expected, only)
+    return distance(null.value, expected, only) > 4 * honest
 
 
 def _is_weak(answer: NullAnswer, outputs: Sequence[_Output]) -> bool:

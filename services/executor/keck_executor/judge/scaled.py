@@ -128,7 +128,7 @@ def compare_scaled(actual: torch.Tensor, expected: torch.Tensor, allowance: Allo
 
     Non-finite values must be the same ones in the same places.
     """
-    if bits_equal(actual.reshape(-1), expected.reshape(-1)):
+    if bits_equal(actual, expected):
         return Difference(total=actual.numel())
     difference, tiny = Difference(), float(torch.finfo(expected.dtype).tiny)
     for index, (left, right) in enumerate(zip(blocks(actual), blocks(expected), strict=True)):
