@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 
 from keck.messages import Flag, Lint, NullAnswer, Options
+from keck.verdict import Verdict
 from keck_executor.devices import Device
 from keck_executor.judge.compare import compare, is_inexact, tolerance_for
 from keck_executor.judge.error_budget import precision_flag
@@ -65,6 +66,7 @@ class Findings:
     record: Lint
     outputs: tuple[_Output, ...]
     flags: tuple[Flag, ...]
+    dtypes: tuple[torch.dtype, ...] = ()
 
 
 class Lints:
@@ -146,14 +148,16 @@ class Linter:
         Raises:
             Failed: ``get_stress_inputs`` raised.
         """
-        options = self._options
+        options, dtypes = self._options, _dtypes(sets[0][1])
+        if any(_dtypes(expected) != dtypes for _, expected in sets):
+            return _unlinted(sets)
         key = (self._hash, options.tolerance, options.atol, options.rtol, len(sets) > 1)
         findings = self._known.get(key) if self._hash else None
-        if findings is None:
+        if findings is None or findings.dtypes != dtypes:
             findings = self._examine(sets, repeat)
             if self._hash:
                 self._known.put(key, findings)
-        stress = self._stress_sets() if findings.record.stress_inputs else []
+        stress = self._stress_sets(dtypes) if findings.record.stress_inputs else []
         return Linted(
             sets=self._attach(sets, findings.outputs, between=True),
             stress=self._attach(stress, findings.outputs, between=False),
@@ -195,7 +199,7 @@ class Linter:
             own_rms_err=max(rms) if rms else None,
             sets=min(len(sets), _LOOKED_AT),
         )
-        return Findings(record, tuple(outputs), _weak_flags(weak, len(outputs)))
+        return Findings(record, tuple(outputs), _weak_flags(weak, len(outputs)), _dtypes(expected))
 
     def _examine_output(
         self, index: int, sets: Sequence[JudgedSet], rounding: Rounding | None
@@ -221,7 +225,10 @@ class Linter:
                 by_scale["constant"] = best_constant(finer)[1]
             resolved = any(target.allowance is not None and target.allowance.resolved for target in finer)
             scaled = resolved and not all(by_scale[name] for name in accepted)
-        under_stress = self._pass_under_stress(index, accepted, constant, rounding, scaled=scaled)
+        dtypes = _dtypes(looked[0][1])
+        under_stress = self._pass_under_stress(
+            index, accepted, constant, rounding, scaled=scaled, dtypes=dtypes
+        )
         tried = [
             NullAnswer(
                 output=index,
@@ -245,9 +252,10 @@ class Linter:
         rounding: Rounding | None,
         *,
         scaled: bool,
+        dtypes: Sequence[torch.dtype],
     ) -> dict[str, bool]:
         """Which null answers also pass on the task's stress sets; nothing where it has none."""
-        sets = self._stress_sets() if names else []
+        sets = self._stress_sets(dtypes) if names else []
         if not sets:
             return {}
         targets = self._targets(index, sets)
@@ -326,13 +334,13 @@ class Linter:
 
     # --- stress sets
 
-    def _stress_sets(self) -> list[JudgedSet]:
+    def _stress_sets(self, dtypes: Sequence[torch.dtype]) -> list[JudgedSet]:
         if self._stress is None:
-            self._stress = list(self._draw_stress_sets())
+            self._stress = list(self._draw_stress_sets(dtypes))
             self._drawer.close()
         return self._stress
 
-    def _draw_stress_sets(self) -> Iterator[JudgedSet]:
+    def _draw_stress_sets(self, dtypes: Sequence[torch.dtype]) -> Iterator[JudgedSet]:
         for _ in range(_STRESS_SETS):
             drawn = self._drawer.draw(STRESS_LAW)
             if not isinstance(drawn, InputSet):
@@ -340,7 +348,11 @@ class Linter:
                     return
                 raise failure_of("reference", drawn, f"calling {STRESS_LAW}")
             self._reference.learn(self._drawer.forms)
-            yield drawn, self._expect(drawn)
+            expected = self._expect(drawn)
+            if _dtypes(expected) != dtypes:
+                told = "the reference's outputs for get_stress_inputs are other ones in number or dtype"
+                raise Failed(Verdict.REFERENCE_ERROR, told)
+            yield drawn, expected
 
     # --- what follows for the sets of a check
 
@@ -379,6 +391,25 @@ class Linter:
                 tuple(null for null in candidates if _is_apart(null, target.expected, output.rounding))
             )
         return inputs, replace(expected, allowances=tuple(allowances), nulls=tuple(nulls))
+
+
+def _dtypes(expected: Expected) -> tuple[torch.dtype, ...]:
+    return tuple(tensor.dtype for tensor in expected.tensors)
+
+
+def _unlinted(sets: Sequence[JudgedSet]) -> Linted:
+    """A reference whose outputs change in number or dtype from set to set: nothing is said of it."""
+    record = Lint(
+        weak=False,
+        comparison="tolerance",
+        answers=[],
+        repeat_max_abs_err=0.0,
+        stress_inputs=None,
+        oracle="fp32",
+        own_rms_err=None,
+        sets=0,
+    )
+    return Linted(list(sets), [], record, (), tuple(None for _ in sets[0][1].tensors))
 
 
 def _errors(actual: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> list[Errors | None]:
