@@ -99,14 +99,14 @@ def _budget(dtype: torch.dtype, own: float, *, ulps: float, narrow_ulps: float) 
 
 def _sums(actual: torch.Tensor, expected: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Per slice: root mean square of error and of scale, largest error and largest magnitude."""
-    both = torch.isfinite(actual) & torch.isfinite(expected)
-    error = torch.where(both, actual - expected, 0.0)
-    scale = torch.where(both, expected, 0.0)
+    error = torch.nan_to_num(actual - expected, nan=0.0, posinf=0.0, neginf=0.0)
+    scale = torch.nan_to_num(expected, nan=0.0, posinf=0.0, neginf=0.0)
+    root = math.sqrt(expected.shape[1])
     return (
-        error.square().mean(1).sqrt(),
-        scale.square().mean(1).sqrt(),
-        error.abs().amax(1),
-        scale.abs().amax(1),
+        torch.linalg.vector_norm(error, dim=1) / root,
+        torch.linalg.vector_norm(scale, dim=1) / root,
+        torch.linalg.vector_norm(error, ord=math.inf, dim=1),
+        torch.linalg.vector_norm(scale, ord=math.inf, dim=1),
     )
 
 
