@@ -22,6 +22,7 @@ async def test_the_document_names_every_route_body_and_answer(start_gateway):
         ("get", "/v1/checks/{check_id}/events"),
         ("get", "/v1/executors"),
         ("get", "/healthz"),
+        ("get", "/metrics"),
         *(("post", kind.route) for kind in kinds_with_routes()),
     }
     schemas = document["components"]["schemas"]

@@ -25,6 +25,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     reference_pid: int
     exec_timeout_s: float
     reference_timeout_s: float
+    scrub: bool = False
+    """Overwrite the device's free memory first: the driver does not clear what others left in it."""
     reference_hash: str = ""
     """sha256 of the reference's source, under which what the lint finds is kept; empty: not kept."""
 
@@ -63,7 +65,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag="outcome"):
     seeds: str = ""
     held_s: float = 0.0
     phases_s: dict[str, float] = {}
-    clocks_mhz: float | None = None
+    suspicion: str = ""
+    """A pass whose time is below what the device can do: evidence, to be confirmed by other runners."""
+    device: dict[str, str | float | None] = {}
+    """Clock, temperature and throttling at the end."""
 
 
 _from_judge = msgspec.msgpack.Decoder(Hello | Phase | Outcome)

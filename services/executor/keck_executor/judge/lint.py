@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -25,7 +26,7 @@ from keck_executor.judge.failure import Failed, failure_of
 from keck_executor.judge.input_changes import input_tensors, moved, rounded
 from keck_executor.judge.inputs import InputDrawer, InputSet
 from keck_executor.judge.null_answers import Answer, Null, Target, best_constant, distance, fit_of
-from keck_executor.judge.outputs import Expected, structure_of
+from keck_executor.judge.outputs import Expected, JudgedSet, structure_of
 from keck_executor.judge.rounding import Errors, Rounding, errors_of
 from keck_executor.judge.scaled import Allowance, allowance_of, spread_between
 from keck_executor.judge.side import CheckedSide, SingleCall
@@ -45,7 +46,6 @@ _TOLD = 4
 
 BF16_OPERANDS = "bf16_operands"
 STRESS_LAW = "get_stress_inputs"
-JudgedSet = tuple[InputSet, Expected]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,14 @@ class _Output:
     nulls: tuple[str, ...]
     """Null answers within whatever decides: what is nearer to one of them than to the right answer is wrong."""
     constant: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """How much one output differs from set to set."""
+
+    shape: torch.Size
+    columns: tuple[torch.Tensor, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +106,8 @@ class Linted:
     """Further sets, to be compared and not timed."""
     record: Lint
     flags: tuple[Flag, ...]
+    attach: Callable[[Sequence[JudgedSet]], list[JudgedSet]]
+    """The same comparison for other sets of the task."""
     _known: tuple[Rounding | None, ...]
 
     def precision_flags(self, call: SingleCall, expected: Expected) -> list[Flag]:
@@ -158,11 +168,13 @@ class Linter:
             if self._hash:
                 self._known.put(key, findings)
         stress = self._stress_sets(dtypes) if findings.record.stress_inputs else []
+        attach = partial(self._attach, findings=findings, spreads=_spreads(sets, findings.outputs))
         return Linted(
-            sets=self._attach(sets, findings.outputs, between=True),
-            stress=self._attach(stress, findings.outputs, between=False),
+            sets=attach(sets),
+            stress=self._attach(stress, findings, [None] * len(findings.outputs)),
             record=findings.record,
             flags=findings.flags,
+            attach=attach,
             _known=tuple(output.rounding for output in findings.outputs),
         )
 
@@ -357,17 +369,14 @@ class Linter:
     # --- what follows for the sets of a check
 
     def _attach(
-        self, sets: Sequence[JudgedSet], outputs: Sequence[_Output], *, between: bool
+        self, sets: Sequence[JudgedSet], findings: Findings, spreads: Sequence[_Spread | None]
     ) -> list[JudgedSet]:
         """The sets with allowances for outputs compared by scale, and the null answers they must not be taken for."""
-        if not sets or not any(output.scaled or output.nulls for output in outputs):
+        outputs = findings.outputs
+        if not any(output.scaled or output.nulls for output in outputs):
             return list(sets)
-        spreads = [
-            spread_between([expected.tensors[index] for _, expected in sets])
-            if output.scaled and between
-            else None
-            for index, output in enumerate(outputs)
-        ]
+        if any(_dtypes(expected) != findings.dtypes for _, expected in sets):
+            return list(sets)
         return [self._attached(at, sets, outputs, spreads) for at in range(len(sets))]
 
     def _attached(
@@ -375,7 +384,7 @@ class Linter:
         at: int,
         sets: Sequence[JudgedSet],
         outputs: Sequence[_Output],
-        spreads: Sequence[Sequence[torch.Tensor] | None],
+        spreads: Sequence[_Spread | None],
     ) -> JudgedSet:
         inputs, expected = sets[at]
         allowances: list[Allowance | None] = []
@@ -383,7 +392,9 @@ class Linter:
         for index, output in enumerate(outputs):
             (target,) = self._targets(index, sets[at : at + 1])
             if output.scaled and output.rounding is not None:
-                target = _by_scale(target, output.rounding, spreads[index])
+                known = spreads[index]
+                fits = known is not None and known.shape == target.expected.shape
+                target = _by_scale(target, output.rounding, known.columns if known and fits else None)
             allowances.append(target.allowance)
             values = _null_values(index, sets, output.constant)
             candidates = [Null(name, values[name][at]) for name in output.nulls if name in values]
@@ -409,11 +420,28 @@ def _unlinted(sets: Sequence[JudgedSet]) -> Linted:
         own_rms_err=None,
         sets=0,
     )
-    return Linted(list(sets), [], record, (), tuple(None for _ in sets[0][1].tensors))
+    return Linted(
+        sets=list(sets),
+        stress=[],
+        record=record,
+        flags=(),
+        attach=list,
+        _known=tuple(None for _ in sets[0][1].tensors),
+    )
 
 
 def _errors(actual: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> list[Errors | None]:
     return [errors_of(a, b) if is_inexact(b.dtype) else None for a, b in zip(actual, expected, strict=True)]
+
+
+def _spreads(sets: Sequence[JudgedSet], outputs: Sequence[_Output]) -> list[_Spread | None]:
+    """For each output that is compared by scale, how much it differs from set to set."""
+    found: list[_Spread | None] = []
+    for index, output in enumerate(outputs):
+        tensors = [expected.tensors[index] for _, expected in sets]
+        columns = spread_between(tensors) if output.scaled else None
+        found.append(_Spread(tensors[0].shape, columns) if columns is not None else None)
+    return found
 
 
 def _by_scale(target: Target, rounding: Rounding, between: Sequence[torch.Tensor] | None) -> Target:

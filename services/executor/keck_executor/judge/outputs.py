@@ -12,11 +12,12 @@ from keck.messages import Correctness, Options, Tolerance
 from keck.verdict import Verdict
 from keck_executor.judge.compare import Difference, compare, tolerance_for
 from keck_executor.judge.failure import Failed
+from keck_executor.judge.inputs import InputSet
 from keck_executor.judge.null_answers import Null, is_nearer
 from keck_executor.judge.scaled import Allowance, compare_scaled
 from keck_executor.runner.wire import Node, NodeKind, TensorRecord
 
-__all__ = ["Expected", "Ledger", "require_same_form", "structure_of"]
+__all__ = ["Expected", "JudgedSet", "Ledger", "require_same_form", "require_tensors", "structure_of"]
 
 _WORDS = {
     NodeKind.NONE: "None", NodeKind.TENSOR: "a tensor", NodeKind.INT: "an int", NodeKind.FLOAT: "a float",
@@ -35,6 +36,10 @@ class Expected:
     """For each output, where the scale-aware comparison has taken over; empty: for none."""
     nulls: tuple[tuple[Null, ...], ...] = ()
     """For each output, answers that compute nothing, pass the tolerance, and are not the right one; empty: none."""
+
+
+JudgedSet = tuple[InputSet, Expected]
+"""Inputs, and what the reference returns for them."""
 
 
 def structure_of(nodes: Sequence[Node]) -> tuple[str, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Sequence
+from statistics import median
 from typing import Any
 
 import torch
@@ -18,9 +20,11 @@ from keck_executor.judge.job import Job
 from keck_executor.judge.link import OutOfBudget, RunnerGone, RunnerLink
 from keck_executor.judge.lint import Linted, Linter, Lints
 from keck_executor.judge.outputs import Expected, Ledger, require_same_form, require_tensors, structure_of
+from keck_executor.judge.roofline import bytes_that_matter, floor_of
 from keck_executor.judge.side import IN_ARENA, CheckedSide, SingleCall
 from keck_executor.judge.single_clock import Samples, check_call, time_singles
 from keck_executor.judge.stats import interval_ms, noise_of, speedup_of
+from keck_executor.judge.supply import Supply
 from keck_executor.judge.timing_flags import timing_flags
 from keck_executor.judge.weights import match_weights
 from keck_executor.runner.tree import nodes_to_json
@@ -31,11 +35,11 @@ __all__ = ["CONSTRUCTION_SEED", "Session"]
 CONSTRUCTION_SEED = 42
 """Of both models; public, and independent of the secret seeds of the inputs."""
 
-_SETS_FOR_BURSTS = 16
 _SETS_BYTES = 1 << 30
 _MEMORY_SHARE = 6
 _TIMING_SHARE = 0.25
 _PROFILE_S = 30.0
+_SETS_TO_PERTURB = 2
 _TIMING_MAX_S = 2.0
 
 
@@ -70,11 +74,14 @@ class Session:
         self._may_mutate: tuple[int, ...] = ()
         self._ledger: Ledger | None = None
         self._lints = lints
+        self._linted: Linted | None = None
         self.stage: Stage = "load"
         self.timing: Timing | None = None
         self.profile: Profile | None = None
         self.lint: Lint | None = None
         self.flags: list[Flag] = []
+        self.suspicion = ""
+        """Why the timing cannot be right, if it cannot: to be confirmed by other runners."""
         self.phases_s: dict[str, float] = {}
 
     @property
@@ -84,8 +91,8 @@ class Session:
 
     @property
     def seeds(self) -> str:
-        """The secret seeds of the sets in the order they were drawn, hex."""
-        return ",".join(f"{seed:016x}" for seed in self._drawer.seeds)
+        """The secret seeds of the sets in the order they were drawn (:attr:`InputDrawer.seeds`)."""
+        return ",".join(self._drawer.seeds)
 
     def run(self) -> None:
         """Load, compare, time.
@@ -160,20 +167,19 @@ class Session:
     def _check_correctness(self) -> None:
         assert self._ledger is not None
         self._draw_sets()
-        for side in (self._reference, self._candidate):
-            side.learn(self._drawer.forms)
+        self._learn()
         for inputs, expected in self._expect():
             self._sets.append((inputs, expected))
-        linted = self._linted(self._require_determinism())
-        self._candidate.learn(self._drawer.forms)
+        linted = self._linted = self._lint(self._require_determinism())
+        self._learn()
         self._candidate.out_bytes = self._reference.out_bytes
         for index, (inputs, expected) in enumerate((*linted.sets, *linted.stress)):
-            call = self._candidate.call(inputs)
+            call = self._candidate.call(inputs, same_place=bool(secrets.randbits(1)))
             check_call(call, expected, self._ledger, may_mutate=self._may_mutate)
             if index == 0:
                 self.flags += linted.precision_flags(call, expected)
 
-    def _linted(self, repeat: SingleCall) -> Linted:
+    def _lint(self, repeat: SingleCall) -> Linted:
         """The sets with the comparison that this task needs."""
         assert self._ledger is not None
         linter = Linter(
@@ -191,11 +197,14 @@ class Session:
         self._ledger.comparison, self._ledger.oracle = linted.record.comparison, linted.record.oracle
         return linted
 
+    def _learn(self) -> None:
+        """Tell both runners of every form that was drawn."""
+        for side in (self._reference, self._candidate):
+            side.learn(self._drawer.forms)
+
     def _draw_sets(self) -> None:
         self._drawn: list[InputSet] = []
         wanted = self._job.options.correctness_sets
-        if self._device.bursts and self._job.options.timed_calls:
-            wanted = max(wanted, _SETS_FOR_BURSTS)
         room = min(_SETS_BYTES, self._device.free_bytes() // _MEMORY_SHARE)
         used = 0
         while len(self._drawn) < wanted:
@@ -269,26 +278,58 @@ class Session:
             speedup_lower=speedup.lower,
             noise=noise_of(samples.candidate),
         )
-        self.flags += timing_flags(self.timing)
+        self.flags += timing_flags(self.timing, samples.busy_s)
+        self.suspicion = self._too_fast(median(samples.candidate), samples.calls_at_once)
+
+    def _too_fast(self, seconds: float, calls: int) -> str:
+        """The evidence, if that is less than moving what must be moved takes; else empty."""
+        bandwidth, cache_bytes = self._device.bandwidth, self._device.cache_bytes
+        if bandwidth is None or len(self._sets) < _SETS_TO_PERTURB:
+            return ""
+        (inputs, expected), (other, _) = self._sets[:2]
+        written = sum(tensor.numel() * tensor.element_size() for tensor in expected.tensors)
+        every = floor_of(
+            written + inputs.form.size, calls=calls, cache_bytes=cache_bytes, bandwidth=bandwidth
+        )
+        if seconds >= every.seconds or inputs.form_id != other.form_id:
+            return ""
+        moved = bytes_that_matter(
+            lambda changed: self._reference.call(changed, tf32="off").outputs, inputs, other, expected
+        )
+        floor = floor_of(moved, calls=calls, cache_bytes=cache_bytes, bandwidth=bandwidth)
+        return floor.evidence(seconds) if seconds < floor.seconds else ""
 
     def _sample(self, budget_s: float) -> Samples:
         assert self._ledger is not None
+        assert self._linted is not None
+        supply = Supply(
+            self._drawer,
+            self._reference,
+            like=self._sets[0],
+            learn=self._learn,
+            expect=self._expected_of,
+            attach=self._linted.attach,
+        )
+        # At a profile the candidate is still needed.
+        last = not self._job.options.profile
         calls = self._job.options.timed_calls
         if self._device.bursts and len({inputs.form_id for inputs, _ in self._sets}) == 1:
-            clock = BurstClock(self._device, self._sets, self._ledger, may_mutate=self._may_mutate)
+            seen = [inputs for inputs, _ in self._sets]
+            clock = BurstClock(self._device, supply, self._ledger, seen=seen, may_mutate=self._may_mutate)
             try:
-                return clock.run(self._candidate, self._reference, calls=calls, budget_s=budget_s)
+                return clock.run(self._candidate, self._reference, calls=calls, budget_s=budget_s, last=last)
             except NotEnqueueable:
                 pass  # somebody synchronises inside forward: both sides are timed call by call
         return time_singles(
             self._candidate,
             self._reference,
-            self._sets,
+            supply,
             self._ledger,
             device=self._device,
             calls=calls,
             budget_s=budget_s,
             may_mutate=self._may_mutate,
+            last=last,
         )
 
     def _take_profile(self) -> None:
@@ -312,9 +353,9 @@ class Session:
         tables = [text_of(reply.text) if reply and reply.status is Status.OK else "" for reply in replies]
         self.profile = Profile(torch=tables[0], cuda=tables[1])
 
-    def clock_mhz(self) -> float | None:
-        """The device's clock right now."""
-        return self._device.clock_mhz()
+    def device_state(self) -> dict[str, str | float | None]:
+        """The device's clock, temperature and throttling right now."""
+        return self._device.state()
 
     @staticmethod
     def empty_cache() -> None:

@@ -74,9 +74,11 @@ class Runner:
             "attach": self._attach,
             "mailbox": self._mailbox,
             "draw": self._draw,
+            "draw_more": self._draw_more,
             "state": self._state,
             "forms": self._register_forms,
             "call": self._call,
+            "calls": self._calls,
             "probe": self._probe,
             "burst": self._burst,
             "profile": self._profile,
@@ -182,11 +184,7 @@ class Runner:
         return _ok()
 
     def _draw(self, command: dict[str, Any], _: list[int]) -> Reply:
-        assert self._module is not None
-        inputs, on_device = draw_inputs(self._module, self._device, command["seed"], law=command["law"])
-        if isinstance(inputs, torch.Tensor):
-            inputs = [inputs]
-        nodes, tensors = flatten(inputs)
+        nodes, tensors, on_device = self._drawn(command["seed"], command["law"])
         arena, base = self._arenas[command["arena"]], command["base"]
         records, offset = [], 0
         places = []
@@ -201,6 +199,26 @@ class Runner:
             _strided(arena, place, tensor.dtype, record.shape, record.strides).copy_(tensor)
         self._synchronize()
         return _ok(nodes=nodes, tensors=tuple(records), numbers=(float(on_device), float(offset)))
+
+    def _draw_more(self, command: dict[str, Any], _: list[int]) -> Reply:
+        """Sets of a form already known, one slot after the other; ends before the first that has another form."""
+        form, arena, slot = self._forms[command["form"]], self._arenas[command["arena"]], command["slot"]
+        done, on_device = 0, True
+        for seed in command["seeds"]:
+            nodes, tensors, here = self._drawn(seed, "get_inputs")
+            if nodes != form.nodes or not _has_form(tensors, form):
+                break
+            for tensor, (dtype, shape, strides, offset, _nbytes) in zip(tensors, form.tensors, strict=True):
+                _strided(arena, done * slot + offset, dtype, shape, strides).copy_(tensor)
+            done, on_device = done + 1, on_device and here
+        self._synchronize()
+        return _ok(numbers=(float(on_device), float(done)))
+
+    def _drawn(self, seed: int, law: str) -> tuple[tuple[Node, ...], list[torch.Tensor], bool]:
+        assert self._module is not None
+        inputs, on_device = draw_inputs(self._module, self._device, seed, law=law)
+        nodes, tensors = flatten([inputs] if isinstance(inputs, torch.Tensor) else inputs)
+        return nodes, tensors, on_device
 
     def _register_forms(self, command: dict[str, Any], _: list[int]) -> Reply:
         for key, form in command["forms"].items():
@@ -240,6 +258,22 @@ class Runner:
             self._last = output
         status = Status.OK if needed <= out.numel() else Status.NO_ROOM
         return Reply(0, status, nodes=nodes, tensors=tuple(records), numbers=(0.0, float(needed)))
+
+    def _calls(self, command: dict[str, Any], _: list[int]) -> Reply:
+        """Calls of `forward` one after the other, each one's outputs in a slot of its own; the last one's nodes."""
+        slot, out = command["slot"], self._arenas[command["out"]]
+        nodes: tuple[Node, ...] = ()
+        records: list[TensorRecord] = []
+        status = Status.OK
+        with float32_matmul(command["tf32"]):
+            for index, item in enumerate(command["items"]):
+                nodes, tensors = flatten(self._forward(command, item), sort_keys=True)
+                put, needed = self._put(tensors, out, index * slot, room=slot)
+                records += put
+                if needed > slot:
+                    status = Status.NO_ROOM
+        self._synchronize()
+        return Reply(0, status, nodes=nodes, tensors=tuple(records))
 
     def _probe(self, command: dict[str, Any], _: list[int]) -> Reply:
         """One call of a copy of the model, whose own state stays as it is; in double precision if asked."""
@@ -390,6 +424,13 @@ def _extent(tensor: torch.Tensor) -> int:
     """Bytes from the first element to the end of the last."""
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return (last + 1) * tensor.element_size()
+
+
+def _has_form(tensors: list[torch.Tensor], form: _Form) -> bool:
+    return len(tensors) == len(form.tensors) and all(
+        (tensor.dtype, tuple(tensor.shape), tuple(_overlap_free(tensor).stride())) == (dtype, shape, strides)
+        for tensor, (dtype, shape, strides, _, _) in zip(tensors, form.tensors, strict=True)
+    )
 
 
 def _overlap_free(tensor: torch.Tensor) -> torch.Tensor:
