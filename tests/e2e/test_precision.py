@@ -152,6 +152,13 @@ async def test_another_order_of_summation_is_not_flagged(
     assert await flags_of(client, reference, forward) == set()
 
 
+async def test_a_convolution_is_sound_although_torch_runs_it_in_tf32_by_default(client: Client) -> None:
+    done = await client.lint(CONVOLUTION, options={"device": DEVICE}, timeout_s=WITHIN_S)
+    assert done.verdict is Verdict.PASSED, done
+    assert done.lint is not None
+    assert not done.lint.weak
+
+
 async def test_a_reference_is_linted_through_the_whole_system(client: Client) -> None:
     done = await client.lint(MATMUL, options={"device": DEVICE}, timeout_s=WITHIN_S)
     assert done.verdict is Verdict.PASSED, done

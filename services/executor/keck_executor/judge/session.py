@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -174,7 +174,8 @@ class Session:
         self._learn()
         self._candidate.out_bytes = self._reference.out_bytes
         for index, (inputs, expected) in enumerate((*linted.sets, *linted.stress)):
-            call = self._candidate.call(inputs, same_place=bool(secrets.randbits(1)))
+            tf32: Literal["off", "stock"] = "off" if self._job.lint else "stock"
+            call = self._candidate.call(inputs, tf32=tf32, same_place=bool(secrets.randbits(1)))
             check_call(call, expected, self._ledger, may_mutate=self._may_mutate)
             if index == 0:
                 self.flags += linted.precision_flags(call, expected)

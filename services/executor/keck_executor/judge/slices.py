@@ -3,7 +3,7 @@
 A slice is the smallest block of whole trailing dimensions with at least 256 elements: a row of a softmax, a
 channel's image of a convolution, all of a short vector. 256 values give a standard deviation to about 5 %
 (1 / sqrt(2 n)); fewer say too little, and larger blocks mix rows whose scales have nothing to do with each other.
-What is longer than 4 Mi elements is cut into equal pieces, so that memory stays bounded: everything here works block
+What is longer than 1 Mi elements is cut into equal pieces, so that memory stays bounded: everything here works block
 by block, whatever the size of the tensor.
 """
 
@@ -19,11 +19,11 @@ import torch
 __all__ = ["block_count", "block_elements", "blocks", "sample_of_blocks", "slice_length"]
 
 _LEAST = 256
-_MOST = 1 << 22
+_MOST = 1 << 20
 _SAMPLE = 32
-_BLOCK = {"cpu": 1 << 18, "cuda": 1 << 24}
+_BLOCK = {"cpu": 1 << 18, "cuda": 1 << 22}
 """Elements in double precision at once, and a few times that for what is computed from them. On a CPU as many as its
-cache holds: a 25 M element output took 4 to 8 times longer in blocks of 16 Mi. On a GPU enough to fill it (128 MiB)."""
+cache holds: a 25 M element output took 4 to 8 times longer in blocks of 16 Mi. On a GPU enough to fill it (32 MiB)."""
 
 
 def slice_length(shape: Sequence[int]) -> int:
