@@ -29,7 +29,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Overwrite the device's free memory first: the driver does not clear what others left in it."""
     lint: bool = False
     """The candidate is the reference itself: it too is called with TF32 off, or torch's own default for convolutions
-    would have a task fail at its own tolerance."""
+    could have a task fail at its own tolerance."""
     reference_hash: str = ""
     """sha256 of the reference's source, under which what the lint finds is kept; empty: not kept."""
 
