@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -175,10 +175,11 @@ class Session:
         self._candidate.out_bytes = self._reference.out_bytes
         sets = (*linted.sets, *linted.stress)
         surely = 1 + secrets.randbelow(max(1, len(sets) - 1))
+        tf32: Literal["off", "stock"] = "off" if self._job.lint else "stock"
         for index, (inputs, expected) in enumerate(sets):
             # New content at an address that had other: at random, and at least once.
             same_place = index == surely or (index > 0 and bool(secrets.randbits(1)))
-            call = self._candidate.call(inputs, same_place=same_place)
+            call = self._candidate.call(inputs, tf32=tf32, same_place=same_place)
             check_call(call, expected, self._ledger, may_mutate=self._may_mutate)
             if index == 0:
                 self.flags += linted.precision_flags(call, expected)
