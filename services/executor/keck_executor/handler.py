@@ -149,6 +149,7 @@ class Handler:
             reference_pid=reference.process.leader,
             exec_timeout_s=exec_timeout_s,
             reference_timeout_s=max(60.0, self._settings.exec_timeout_s),
+            reading=event.reading,
         )
 
     async def _text(self, source: Source) -> str:

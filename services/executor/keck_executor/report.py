@@ -6,7 +6,8 @@ import time
 
 from keck import __version__
 from keck.hashing import digest_of
-from keck.messages import MAX_LOG_BYTES, CompileDone, Durations, EvalDone, Hashes, verdict_of
+from keck.messages import MAX_LOG_BYTES, CompileDone, Durations, EvalDone, Flag, Hashes, verdict_of
+from keck.policy import policy_flags, rejection
 from keck.verdict import Verdict
 from keck_executor.judge.job import Outcome
 from keck_sandbox import Exit
@@ -50,17 +51,20 @@ def report(
     verdict = outcome.verdict
     if verdict is Verdict.CRASHED and exit_ is not None and exit_.over_memory:
         verdict = Verdict.OUT_OF_MEMORY  # the judge only saw it go
+    message, flags = _message(outcome, exit_), _policy_flags(event, outcome)
+    reason = rejection(flags, event.options.policy) if verdict is Verdict.PASSED else None
     return verdict_of(
         event,
-        verdict,
+        verdict if reason is None else Verdict.HACK_DETECTED,
         stage=outcome.stage,
-        message=_message(outcome, exit_),
+        message=message if reason is None else reason,
         log=_log(outcome, output),
         correct=outcome.correct,
         correctness=outcome.correctness,
         timing=outcome.timing,
-        flags=outcome.flags,
+        flags=[*outcome.flags, *flags],
         profile=outcome.profile,
+        provenance=outcome.provenance,
         durations_s=Durations(
             queued=waited,
             compile=event.compile_s,
@@ -86,6 +90,10 @@ def report(
             "clocks_mhz": outcome.clocks_mhz,
         },
     )
+
+
+def _policy_flags(event: CompileDone, outcome: Outcome) -> list[Flag]:
+    return policy_flags(outcome.provenance, event.options.policy) if outcome.provenance is not None else []
 
 
 def _message(outcome: Outcome, exit_: Exit | None) -> str:

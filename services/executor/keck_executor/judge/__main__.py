@@ -87,6 +87,7 @@ def _judge(job: Job, device: Device, control: socket.socket, sockets: list[socke
         timing=session.timing if decided.verdict is Verdict.PASSED else None,
         flags=session.flags,
         profile=session.profile,
+        provenance=session.provenance,
         seeds=session.seeds,
         held_s=held,
         phases_s=session.phases_s,

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from keck.messages import EventsMs, Flag, Profile, Stage, Timing
+from keck.messages import EventsMs, Flag, Profile, Provenance, Stage, Timing
 from keck.verdict import Verdict
 from keck_executor.devices import Device
 from keck_executor.judge.burst_clock import BurstClock, NotEnqueueable
@@ -17,6 +17,7 @@ from keck_executor.judge.inputs import InputDrawer, InputSet
 from keck_executor.judge.job import Job
 from keck_executor.judge.link import OutOfBudget, RunnerGone, RunnerLink
 from keck_executor.judge.outputs import Expected, Ledger, require_same_form, require_tensors, structure_of
+from keck_executor.judge.provenance import asks_for_trace, provenance_of, unjudged_provenance
 from keck_executor.judge.side import IN_ARENA, CheckedSide, SingleCall
 from keck_executor.judge.single_clock import Samples, check_call, time_singles
 from keck_executor.judge.stats import interval_ms, noise_of, speedup_of
@@ -69,6 +70,7 @@ class Session:
         self.stage: Stage = "load"
         self.timing: Timing | None = None
         self.profile: Profile | None = None
+        self.provenance: Provenance = unjudged_provenance(job, device.kind)
         self.flags: list[Flag] = []
         self.phases_s: dict[str, float] = {}
 
@@ -95,6 +97,8 @@ class Session:
         if self._job.options.profile:
             self._take_profile()
         self.stage = "done"
+        if asks_for_trace(self._job):
+            self._take_trace()
 
     def close(self) -> None:
         """Free everything on the device that belongs to this check."""
@@ -284,6 +288,15 @@ class Session:
             return  # a table that cannot be had changes no verdict
         tables = [text_of(reply.text) if reply and reply.status is Status.OK else "" for reply in replies]
         self.profile = Profile(torch=tables[0], cuda=tables[1])
+
+    def _take_trace(self) -> None:
+        """See what ran, in a last call."""
+
+        def check(call: SingleCall, expected: Expected) -> None:
+            ledger = Ledger(self._job.options, "none")  # what is compared here counts for nothing
+            check_call(call, expected, ledger, may_mutate=self._may_mutate)
+
+        self.provenance = provenance_of(self._job, self._candidate, self._sets, check)
 
     def clock_mhz(self) -> float | None:
         """The device's clock right now."""

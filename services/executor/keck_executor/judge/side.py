@@ -97,6 +97,7 @@ class CheckedSide:
         tf32: Literal["off", "stock"] = "stock",
         null: bool = False,
         flush: bool = False,
+        op: Literal["call", "trace"] = "call",
     ) -> SingleCall:
         """One call over fresh copies of the inputs, at an address that moves.
 
@@ -108,6 +109,7 @@ class CheckedSide:
             tf32: ``off`` for expected values.
             null: everything but `forward`: what the protocol itself costs.
             flush: push inputs out of the cache first.
+            op: ``trace`` has the runner say, besides, what ran.
 
         Raises:
             Failed: user code failed, or there is no memory for what it is given and returns.
@@ -126,7 +128,7 @@ class CheckedSide:
         self.device.synchronize()
         items = [[inputs.form_id, base]]
         started = time.perf_counter()
-        serial = self.link.send("call", items=items, arena=IN_ARENA, out=OUT_ARENA, tf32=tf32, null=null)
+        serial = self.link.send(op, items=items, arena=IN_ARENA, out=OUT_ARENA, tf32=tf32, null=null)
         reply = self.link.receive(serial)
         assert reply is not None
         needed = int(reply.numbers[1])
