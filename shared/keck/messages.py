@@ -204,6 +204,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """Names of its Triton kernels."""
     namespaces: _Names = []
     """Of operators that it registers with ``TORCH_LIBRARY``."""
+    library_calls: _Names = []
+    """Functions of cuBLAS, cuDNN and the like that it calls."""
 
 
 class CompileDone(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="compile.done"):

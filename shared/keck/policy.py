@@ -20,7 +20,12 @@ _NEXT_TO_NOTHING = 0.05
 _SHOWN = 4
 _MAX_EVIDENCE = 600
 
-_GLUE = frozenset(
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_GLUE = _words(
     """
     empty empty_like empty_strided new_empty new_empty_strided zeros zeros_like new_zeros zero_ ones ones_like
     new_ones full full_like new_full fill_ scalar_tensor lift_fresh arange resize_ set_ alias detach detach_
@@ -30,7 +35,7 @@ _GLUE = frozenset(
     chunk unfold diagonal real imag view_as_real view_as_complex resolve_conj resolve_neg conj item
     _local_scalar_dense is_nonzero is_same_size stride size numel result_type can_cast record_stream is_pinned
     pin_memory cudnn_is_acceptable cat stack float half double int long bool
-    """.split()
+    """
 )
 """Operators that make, name or move memory and compute nothing."""
 _COMPILED = ("Torch-Compiled Region", "CompiledFunction", "TorchDynamo Cache Lookup", "inductor::")

@@ -7,9 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from keck.errors import BadRequest
 from keck.kinds import Kind, kind_named
-from keck.messages import BuildRecord, CheckRequested, Extension, Heartbeat
+from keck.logs import logger
+from keck.messages import BuildRecord, CheckRequested, Extension, Heartbeat, Reading
 from keck.settings import Settings
 from keck.verdict import Verdict
 from keck_cell import ExtensionCall
@@ -18,6 +21,9 @@ from keck_compiler.builder import Builder, BuildTimeout, Built, build_key
 from keck_compiler.failure import Failure, format_failure
 from keck_compiler.flags import refused_flag
 from keck_compiler.outcome import Outcome
+from keck_compiler.reading.limits import joined
+from keck_compiler.reading.reader import Reader, Unreadable
+from keck_compiler.reading.texts import Answer, ReadCandidate, ReadExtension, ReadReference
 from keck_compiler.recorder import Recorder
 from keck_compiler.target import Target, choose_arch, choose_target
 
@@ -34,6 +40,7 @@ class Ready:
     target: Target
     extensions: list[Extension]
     build: BuildRecord
+    reading: Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,7 @@ class _Done:
 class Compilation:
     """Format check, recording, choice of target, builds."""
 
+    reader: Reader
     cache: BuildCache
     recorder: Recorder
     builder: Builder
@@ -62,32 +70,75 @@ class Compilation:
         if time.time() >= request.deadline:
             return _too_late("before its build began")
         await report("format", "checking the form of candidate and reference")
-        kind = _checked_kind(request)
+        kind = _known_kind(request)
         if isinstance(kind, Failure):
             return kind
+        texts = await self._read(request)
+        if isinstance(texts, Failure):
+            return texts
         executors = self.executors()
         arch = choose_arch(request.options, self.settings.cuda_arch_list, executors)
-        calls = await self._calls(request, kind, arch)
+        calls = await self._calls(request, kind, arch, texts)
         if isinstance(calls, Failure):
             return calls
         target = choose_target(request.options, request.candidate, calls, executors, arch=arch)
         if isinstance(target, str):
             return format_failure(target)
-        return await self._build_all(request, calls, target, report)
+        reading = await self._read_extensions(texts, calls)
+        return await self._build_all(request, calls, target, report, reading=reading)
+
+    async def _read(self, request: CheckRequested) -> Answer | Failure:
+        """The candidate's text, if both texts are of the kind's form."""
+        # The reference first: where it cannot be judged against, nothing is learnt about the candidate.
+        try:
+            reference = await self.reader.read(ReadReference(kind=request.kind, source=request.reference))
+        except Unreadable as error:
+            return _reference_failure(f"the reference {error}")
+        if reference.problem is not None:
+            return _reference_failure(reference.problem)
+        question = ReadCandidate(kind=request.kind, source=request.candidate, low_types=reference.low_types)
+        try:
+            candidate = await self.reader.read(question)
+        except Unreadable as error:
+            return format_failure(f"the candidate {error}")
+        if candidate.problem is not None:
+            return format_failure(candidate.problem)
+        if candidate.unreadable is not None:
+            return format_failure(f"the candidate cannot be read for its extensions: {candidate.unreadable}")
+        return msgspec.structs.replace(candidate, low_types=reference.low_types)
+
+    async def _read_extensions(self, texts: Answer, calls: Sequence[ExtensionCall]) -> Reading:
+        """What the text and the texts of its extensions show; those that are too much are passed over."""
+        # What is built is the authority on what it shows; a string is, where nothing is built from it.
+        strings = msgspec.structs.replace(texts.strings, findings=[]) if calls else texts.strings
+        readings = [texts.reading, strings]
+        for call in calls:
+            question = ReadExtension(texts=_texts_of(call), low_types=texts.low_types)
+            try:
+                readings.append((await self.reader.read(question)).reading)
+            except Unreadable as error:
+                logger().warning("extension_not_read", extension=call.name, reason=str(error))
+        return joined(readings)
 
     async def _calls(
-        self, request: CheckRequested, kind: Kind, arch: str
+        self, request: CheckRequested, kind: Kind, arch: str, texts: Answer
     ) -> tuple[ExtensionCall, ...] | Failure:
         if not kind.builds_extensions:
             return ()
-        calls = await self.recorder.calls(request, arch=arch)
+        calls = await self.recorder.calls(request, arch=arch, sites=texts.sites)
         if isinstance(calls, Failure):
             return calls
         reason = next((found for call in calls if (found := refused_flag(call)) is not None), None)
         return calls if reason is None else format_failure(reason)
 
     async def _build_all(
-        self, request: CheckRequested, calls: Sequence[ExtensionCall], target: Target, report: Report
+        self,
+        request: CheckRequested,
+        calls: Sequence[ExtensionCall],
+        target: Target,
+        report: Report,
+        *,
+        reading: Reading,
     ) -> Ready | Failure:
         started = time.monotonic()
         done: list[_Done] = []
@@ -107,7 +158,8 @@ class Compilation:
                 build = self._record(done, target, started)
                 return _refusal(Verdict.COMPILE_ERROR, outcome.message, outcome.log, build)
         build = self._record(done, target, started) if done else BuildRecord(toolchain=self._versions())
-        return Ready(target=target, extensions=[_extension(item) for item in done], build=build)
+        extensions = [_extension(item) for item in done]
+        return Ready(target=target, extensions=extensions, build=build, reading=reading)
 
     async def _build(
         self, request: CheckRequested, call: ExtensionCall, target: Target
@@ -141,20 +193,28 @@ class Compilation:
         return dict(self.builder.toolchain.versions)
 
 
-def _checked_kind(request: CheckRequested) -> Kind | Failure:
-    """The kind of the check, if both sources are of its form."""
+def _known_kind(request: CheckRequested) -> Kind | Failure:
     try:
-        kind = kind_named(request.kind)
+        return kind_named(request.kind)
     except BadRequest as error:
         return Failure(
             verdict=Verdict.INFRA_ERROR, stage="format", message=str(error), failure_kind="unknown_kind"
         )
-    # The reference first: where it cannot be judged against, nothing is learnt about the candidate.
-    if (problem := kind.reference_problem(request.reference)) is not None:
-        return Failure(verdict=Verdict.REFERENCE_ERROR, stage="format", message=problem)
-    if (problem := kind.candidate_problem(request.candidate)) is not None:
-        return format_failure(problem)
-    return kind
+
+
+def _reference_failure(message: str) -> Failure:
+    return Failure(verdict=Verdict.REFERENCE_ERROR, stage="format", message=message)
+
+
+def _texts_of(call: ExtensionCall) -> list[tuple[str, str]]:
+    """An extension's texts under the names that the compilers' messages give them, as UTF-8 can carry them."""
+    texts = [
+        *((f"{call.name}.cpp", text) for text in call.cpp_sources),
+        *((f"{call.name}.cu", text) for text in call.cuda_sources),
+        *call.files,
+        *call.headers,
+    ]
+    return [(name, text.encode("utf-8", "replace").decode()) for name, text in texts]
 
 
 def _too_late(when: str) -> Failure:

@@ -53,26 +53,19 @@ def origin_of(name: str, launched_by: str, reading: Reading) -> Origin:
     by_torch = launched_by.startswith("aten::")
     last = _last_name(name)
     vendors = _VENDORS.search(name) is not None
-    calls_vendor = any(
-        found.code == "delegation.library" and _CALL.match(found.snippet) for found in reading.findings
+    theirs: Origin = "library" if reading.library_calls else "own"
+    if not by_torch and not _ATEN.search(name):
+        if last in reading.kernels:
+            return theirs if vendors else "own"
+        if last in reading.triton:
+            return "triton"
+    rest: tuple[tuple[bool, Origin], ...] = (
+        (_INDUCTOR.match(name) is not None, "inductor"),
+        (vendors, "library"),
+        (by_torch or _ATEN.search(name) is not None, "aten"),
+        (_TEMPLATES.search(name) is not None, theirs),
     )
-    if last in reading.kernels and not by_torch and not _ATEN.search(name):
-        return "library" if vendors and calls_vendor else "own"
-    if last in reading.triton and not by_torch:
-        return "triton"
-    if _INDUCTOR.match(name):
-        return "inductor"
-    if vendors:
-        return "library"
-    if by_torch or _ATEN.search(name):
-        return "aten"
-    if _TEMPLATES.search(name):
-        return "library" if calls_vendor else "own"
-    return "unknown"
-
-
-_CALL = re.compile(r"call ")
-"""How the reader of the text begins the snippet of a call, as against an include."""
+    return next((origin for applies, origin in rest if applies), "unknown")
 
 
 def _last_name(name: str) -> str:

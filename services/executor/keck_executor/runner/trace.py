@@ -11,6 +11,7 @@ from types import FrameType, ModuleType
 from typing import Any, TypeVar
 
 import torch
+from torch._C._autograd import DeviceType
 
 from keck_executor.runner.trace_lines import TraceLine
 
@@ -69,7 +70,7 @@ class _Calls:
             if name is not None:
                 self._open.append((id(function), name, time.time_ns()))
         elif event in ("c_return", "c_exception") and self._open and self._open[-1][0] == id(function):
-            _, name, began = self._open.pop()
+            name, began = self._open.pop()[1:]
             if len(self.spans) < _MAX_EVENTS:
                 self.spans.append((name, began, time.time_ns()))
 
@@ -87,7 +88,7 @@ def _operators(events: Sequence[Any]) -> Iterator[TraceLine]:
 def _is_operator(event: Any) -> bool:
     # What a program annotates is its own word, except where torch marks what it compiled.
     marked = event.name().startswith("Torch-Compiled Region")
-    on_cpu = event.device_type() == torch.autograd.DeviceType.CPU
+    on_cpu = event.device_type() == DeviceType.CPU
     return on_cpu and (marked or ("::" in event.name() and not event.is_user_annotation()))
 
 
@@ -117,7 +118,7 @@ def _kernels(events: Sequence[Any]) -> Iterator[TraceLine]:
     operators = {event.correlation_id(): event.name() for event in events if _is_operator(event)}
     found: dict[tuple[str, str], tuple[int, int]] = {}
     for event in events:
-        if event.device_type() != torch.autograd.DeviceType.CUDA or event.is_user_annotation():
+        if event.device_type() != DeviceType.CUDA or event.is_user_annotation():
             continue
         key = event.name(), operators.get(event.linked_correlation_id(), "")
         count, total = found.get(key, (0, 0))

@@ -1,0 +1,99 @@
+"""Questions to the process that reads texts, and its answers."""
+
+from __future__ import annotations
+
+import ast
+
+import msgspec
+
+from keck.kinds import kind_named
+from keck.messages import Reading
+from keck_compiler.reading.cpp_source import read_cpp
+from keck_compiler.reading.python_source import names_low_types, read_python, read_strings
+from keck_compiler.scan import Site, may_build, sites_in
+
+__all__ = ["Answer", "Question", "ReadCandidate", "ReadExtension", "ReadReference", "answer"]
+
+_MAX_CPP = 512 * 1024
+"""Characters of one extension's texts: the rest of what a candidate computes is built, and not read."""
+
+
+class ReadReference(msgspec.Struct, frozen=True, kw_only=True, tag="reference"):
+    """Whether a text can be a reference."""
+
+    kind: str
+    source: str
+
+
+class ReadCandidate(msgspec.Struct, frozen=True, kw_only=True, tag="candidate"):
+    """Whether a text can be a candidate, what it builds, and what it shows."""
+
+    kind: str
+    source: str
+    low_types: bool
+
+
+class ReadExtension(msgspec.Struct, frozen=True, kw_only=True, tag="extension"):
+    """What the texts of an extension show."""
+
+    texts: list[tuple[str, str]]
+    low_types: bool
+
+
+Question = ReadReference | ReadCandidate | ReadExtension
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What was read."""
+
+    problem: str | None = None
+    """Why the text is not of the form it must have, in one sentence."""
+    unreadable: str | None = None
+    """Why it cannot be read for what it builds."""
+    sites: list[Site] = []
+    low_types: bool = False
+    """Whether it names types of low precision."""
+    reading: Reading = Reading()
+    strings: Reading = Reading()
+    """Of the C++ in a candidate's strings."""
+
+
+def answer(question: Question) -> Answer:
+    """Read; what a text does to the reader is the caller's to bound."""
+    match question:
+        case ReadReference(kind=kind, source=source):
+            problem = kind_named(kind).reference_problem(source)
+            return (
+                Answer(problem=problem) if problem else Answer(low_types=names_low_types(ast.parse(source)))
+            )
+        case ReadCandidate():
+            return _candidate(question)
+        case ReadExtension(texts=texts, low_types=low_types):
+            return Answer(reading=read_cpp(_cut(texts), low_types=low_types))
+
+
+def _candidate(question: ReadCandidate) -> Answer:
+    source = question.source
+    kind = kind_named(question.kind)
+    problem = kind.candidate_problem(source)
+    if problem is not None:
+        return Answer(problem=problem)
+    try:
+        tree = ast.parse(source)
+    except (RecursionError, MemoryError):
+        # How deep is too deep for the parser depends on who calls it.
+        return Answer(unreadable="it is nested too deeply")
+    sites = sites_in(tree) if kind.builds_extensions and may_build(source) else []
+    return Answer(
+        sites=sites,
+        reading=read_python(source, tree, low_types=question.low_types),
+        strings=read_strings(tree, low_types=question.low_types),
+    )
+
+
+def _cut(texts: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    kept, room = [], _MAX_CPP
+    for name, text in texts:
+        kept.append((name, text[:room]))
+        room -= len(kept[-1][1])
+    return kept
