@@ -7,11 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import msgspec
-
 from keck.errors import BadRequest
 from keck.kinds import Kind, kind_named
-from keck.logs import logger
 from keck.messages import BuildRecord, CheckRequested, Extension, Heartbeat, Reading
 from keck.settings import Settings
 from keck.verdict import Verdict
@@ -21,10 +18,10 @@ from keck_compiler.builder import Builder, BuildTimeout, Built, build_key
 from keck_compiler.failure import Failure, format_failure
 from keck_compiler.flags import refused_flag
 from keck_compiler.outcome import Outcome
-from keck_compiler.reading.limits import joined
-from keck_compiler.reading.reader import Reader, Unreadable
-from keck_compiler.reading.texts import Answer, ReadCandidate, ReadExtension, ReadReference
+from keck_compiler.reading.reader import Reader
+from keck_compiler.reading.request import read_findings, read_form
 from keck_compiler.recorder import Recorder
+from keck_compiler.scan import Site
 from keck_compiler.target import Target, choose_arch, choose_target
 
 __all__ = ["Compilation", "Ready", "Report"]
@@ -73,59 +70,26 @@ class Compilation:
         kind = _known_kind(request)
         if isinstance(kind, Failure):
             return kind
-        texts = await self._read(request)
-        if isinstance(texts, Failure):
-            return texts
+        form = await read_form(self.reader, request)
+        if isinstance(form, Failure):
+            return form
         executors = self.executors()
         arch = choose_arch(request.options, self.settings.cuda_arch_list, executors)
-        calls = await self._calls(request, kind, arch, texts)
+        calls = await self._calls(request, kind, arch, form.sites)
         if isinstance(calls, Failure):
             return calls
         target = choose_target(request.options, request.candidate, calls, executors, arch=arch)
         if isinstance(target, str):
             return format_failure(target)
-        reading = await self._read_extensions(texts, calls)
+        reading = await read_findings(self.reader, request, calls, low_types=form.low_types)
         return await self._build_all(request, calls, target, report, reading=reading)
 
-    async def _read(self, request: CheckRequested) -> Answer | Failure:
-        """The candidate's text, if both texts are of the kind's form."""
-        # The reference first: where it cannot be judged against, nothing is learnt about the candidate.
-        try:
-            reference = await self.reader.read(ReadReference(kind=request.kind, source=request.reference))
-        except Unreadable as error:
-            return _reference_failure(f"the reference {error}")
-        if reference.problem is not None:
-            return _reference_failure(reference.problem)
-        question = ReadCandidate(kind=request.kind, source=request.candidate, low_types=reference.low_types)
-        try:
-            candidate = await self.reader.read(question)
-        except Unreadable as error:
-            return format_failure(f"the candidate {error}")
-        if candidate.problem is not None:
-            return format_failure(candidate.problem)
-        if candidate.unreadable is not None:
-            return format_failure(f"the candidate cannot be read for its extensions: {candidate.unreadable}")
-        return msgspec.structs.replace(candidate, low_types=reference.low_types)
-
-    async def _read_extensions(self, texts: Answer, calls: Sequence[ExtensionCall]) -> Reading:
-        """What the text and the texts of its extensions show; those that are too much are passed over."""
-        # What is built is the authority on what it shows; a string is, where nothing is built from it.
-        strings = msgspec.structs.replace(texts.strings, findings=[]) if calls else texts.strings
-        readings = [texts.reading, strings]
-        for call in calls:
-            question = ReadExtension(texts=_texts_of(call), low_types=texts.low_types)
-            try:
-                readings.append((await self.reader.read(question)).reading)
-            except Unreadable as error:
-                logger().warning("extension_not_read", extension=call.name, reason=str(error))
-        return joined(readings)
-
     async def _calls(
-        self, request: CheckRequested, kind: Kind, arch: str, texts: Answer
+        self, request: CheckRequested, kind: Kind, arch: str, sites: Sequence[Site]
     ) -> tuple[ExtensionCall, ...] | Failure:
         if not kind.builds_extensions:
             return ()
-        calls = await self.recorder.calls(request, arch=arch, sites=texts.sites)
+        calls = await self.recorder.calls(request, arch=arch, sites=sites)
         if isinstance(calls, Failure):
             return calls
         reason = next((found for call in calls if (found := refused_flag(call)) is not None), None)
@@ -200,21 +164,6 @@ def _known_kind(request: CheckRequested) -> Kind | Failure:
         return Failure(
             verdict=Verdict.INFRA_ERROR, stage="format", message=str(error), failure_kind="unknown_kind"
         )
-
-
-def _reference_failure(message: str) -> Failure:
-    return Failure(verdict=Verdict.REFERENCE_ERROR, stage="format", message=message)
-
-
-def _texts_of(call: ExtensionCall) -> list[tuple[str, str]]:
-    """An extension's texts under the names that the compilers' messages give them, as UTF-8 can carry them."""
-    texts = [
-        *((f"{call.name}.cpp", text) for text in call.cpp_sources),
-        *((f"{call.name}.cu", text) for text in call.cuda_sources),
-        *call.files,
-        *call.headers,
-    ]
-    return [(name, text.encode("utf-8", "replace").decode()) for name, text in texts]
 
 
 def _too_late(when: str) -> Failure:

@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-__all__ = ["Site", "builder_sites", "may_build", "missed_sites", "sites_in"]
+__all__ = ["Site", "builder_sites", "may_build", "missed_sites"]
 
 _BUILDERS = ("load_inline", "load")
 _MODULE = "torch.utils.cpp_extension"
@@ -39,11 +39,6 @@ def builder_sites(source: str) -> list[Site]:
         tree = ast.parse(source)
     except (RecursionError, MemoryError) as error:
         raise ValueError("it is nested too deeply") from error
-    return sites_in(tree)
-
-
-def sites_in(tree: ast.AST) -> list[Site]:
-    """The same of a text that is parsed already."""
     functions, modules = _names(tree)
     return sorted(_sites(tree, functions, modules), key=lambda site: (site.first_line, site.last_line))
 

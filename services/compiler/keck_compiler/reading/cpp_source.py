@@ -58,9 +58,11 @@ class _File:
         self._offset = line_offset
 
     def findings(self, *, low_types: bool) -> Iterator[Finding]:
+        places = set()
         for index, token in enumerate(self.tokens):
             code = self._code(index, token, low_types=low_types)
-            if code:
+            if code and (code, token.line) not in places:
+                places.add((code, token.line))
                 yield self.finding(code, token)
         for token in self._caught():
             yield self.finding("fallback.try_except", token)

@@ -10,11 +10,11 @@ from keck.kinds import kind_named
 from keck.messages import Reading
 from keck_compiler.reading.cpp_source import read_cpp
 from keck_compiler.reading.python_source import names_low_types, read_python, read_strings
-from keck_compiler.scan import Site, may_build, sites_in
+from keck_compiler.scan import Site, builder_sites, may_build
 
-__all__ = ["Answer", "Question", "ReadCandidate", "ReadExtension", "ReadReference", "answer"]
+__all__ = ["Answer", "Question", "ReadCandidate", "ReadExtension", "ReadFindings", "ReadReference", "answer"]
 
-_MAX_CPP = 512 * 1024
+_MAX_CPP = 256 * 1024
 """Characters of one extension's texts: the rest of what a candidate computes is built, and not read."""
 
 
@@ -26,11 +26,18 @@ class ReadReference(msgspec.Struct, frozen=True, kw_only=True, tag="reference"):
 
 
 class ReadCandidate(msgspec.Struct, frozen=True, kw_only=True, tag="candidate"):
-    """Whether a text can be a candidate, what it builds, and what it shows."""
+    """Whether a text can be a candidate, and what it builds."""
 
     kind: str
     source: str
+
+
+class ReadFindings(msgspec.Struct, frozen=True, kw_only=True, tag="findings"):
+    """What a candidate's text shows."""
+
+    source: str
     low_types: bool
+    """The reference uses types of low precision itself, so that they mean nothing here."""
 
 
 class ReadExtension(msgspec.Struct, frozen=True, kw_only=True, tag="extension"):
@@ -40,7 +47,7 @@ class ReadExtension(msgspec.Struct, frozen=True, kw_only=True, tag="extension"):
     low_types: bool
 
 
-Question = ReadReference | ReadCandidate | ReadExtension
+Question = ReadReference | ReadCandidate | ReadFindings | ReadExtension
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +58,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: str | None = None
     """Why it cannot be read for what it builds."""
     sites: list[Site] = []
+    """Where extension builders are called."""
     low_types: bool = False
     """Whether it names types of low precision."""
     reading: Reading = Reading()
@@ -68,6 +76,12 @@ def answer(question: Question) -> Answer:
             )
         case ReadCandidate():
             return _candidate(question)
+        case ReadFindings(source=source, low_types=low_types):
+            tree = ast.parse(source)
+            return Answer(
+                reading=read_python(source, tree, low_types=low_types),
+                strings=read_strings(tree, low_types=low_types),
+            )
         case ReadExtension(texts=texts, low_types=low_types):
             return Answer(reading=read_cpp(_cut(texts), low_types=low_types))
 
@@ -78,17 +92,12 @@ def _candidate(question: ReadCandidate) -> Answer:
     problem = kind.candidate_problem(source)
     if problem is not None:
         return Answer(problem=problem)
+    if not (kind.builds_extensions and may_build(source)):
+        return Answer()
     try:
-        tree = ast.parse(source)
-    except (RecursionError, MemoryError):
-        # How deep is too deep for the parser depends on who calls it.
-        return Answer(unreadable="it is nested too deeply")
-    sites = sites_in(tree) if kind.builds_extensions and may_build(source) else []
-    return Answer(
-        sites=sites,
-        reading=read_python(source, tree, low_types=question.low_types),
-        strings=read_strings(tree, low_types=question.low_types),
-    )
+        return Answer(sites=builder_sites(source))
+    except ValueError as error:
+        return Answer(unreadable=str(error))
 
 
 def _cut(texts: list[tuple[str, str]]) -> list[tuple[str, str]]:
