@@ -72,6 +72,7 @@ class _Reader:
         self._tree = tree
         self._nodes = list(ast.walk(tree))
         self._local = _imported_names(self._nodes)
+        self._global = {"self", *_bound_at_top(tree), *self._local}
         self._defined = {node.name for node in self._nodes if isinstance(node, ast.ClassDef)}
         self._loaded = Counter(
             node.id for node in self._nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
@@ -184,10 +185,16 @@ class _Reader:
                 return (
                     isinstance(function, ast.Attribute)
                     and function.attr in COMPUTING_METHODS
-                    and name is None
+                    and self._may_be_tensor(function.value)
                 )
             case _:
                 return False
+
+    def _may_be_tensor(self, value: ast.expr) -> bool:
+        """A local variable or the result of something; a module's names are extensions and libraries."""
+        while isinstance(value, ast.Attribute):
+            value = value.value
+        return not isinstance(value, ast.Name) or value.id not in self._global
 
     def _falls_back(self, node: ast.Try) -> bool:
         return any(self._computes(inner) for handler in node.handlers for inner in _within(handler.body))
@@ -279,6 +286,24 @@ def _imported_names(nodes: Iterable[ast.AST]) -> dict[str, str]:
             for alias in node.names:
                 local[alias.asname or alias.name] = f"{node.module}.{alias.name}"
     return local
+
+
+def _bound_at_top(tree: ast.Module) -> Iterator[str]:
+    """Names that the module itself binds, also below an ``if`` or ``try``, and not in functions."""
+    pending: list[ast.AST] = list(tree.body)
+    while pending:
+        node = pending.pop()
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+                yield from ((alias.asname or alias.name).partition(".")[0] for alias in aliases)
+            case ast.Name(id=name, ctx=ast.Store()):
+                yield name
+            case ast.Lambda():
+                pass
+            case _:
+                pending += ast.iter_child_nodes(node)
 
 
 def _of_module(name: str) -> Iterator[str]:
