@@ -18,6 +18,8 @@ class _Code(NamedTuple):
     library_allowed: Severity
     custom_only: Severity
     """At most: what only the text suggests is always `info`."""
+    by_policy: bool = True
+    """Decided by :mod:`keck.policy` from what the verdict stores, and so again when it is scored again."""
 
 
 CODES: dict[str, _Code] = {
@@ -72,10 +74,16 @@ CODES: dict[str, _Code] = {
         "info",
     ),
     "timing.single_calls": _Code(
-        "`forward` waits for its own results, so both sides were timed call by call.", "info", "info"
+        "`forward` waits for its own results, so both sides were timed call by call.",
+        "info",
+        "info",
+        by_policy=False,
     ),
     "timing.clocks_disagree": _Code(
-        "The judge's clock, which counts, and events in the candidate's process differ.", "warn", "warn"
+        "The judge's clock, which counts, and events in the candidate's process differ.",
+        "warn",
+        "warn",
+        by_policy=False,
     ),
 }
 

@@ -14,6 +14,7 @@ from keck.verdict import Verdict
 
 __all__ = ["is_glue", "policy_flags", "rejection", "rescored"]
 
+_CODES = tuple(code for code, known in CODES.items() if known.by_policy)
 _MAIN_WORK = 0.5
 """Others' code that takes a larger share of the time than this does the main work."""
 _NEXT_TO_NOTHING = 0.05
@@ -55,7 +56,7 @@ def policy_flags(provenance: Provenance, policy: PolicyName) -> list[Flag]:
         flags.append(_flag("provenance.unavailable", policy, provenance.why))
     if provenance.state == "traced":
         flags += _trace_flags(provenance, policy)
-    return sorted(_heaviest(flags), key=lambda flag: list(CODES).index(flag.code))
+    return sorted(_heaviest(flags), key=lambda flag: _CODES.index(flag.code))
 
 
 def rejection(flags: Iterable[Flag], policy: PolicyName) -> str | None:
@@ -79,21 +80,21 @@ def rescored(done: EvalDone, policy: PolicyName) -> EvalDone:
     reason = rejection(ours, policy)
     if reason is None and done.verdict is Verdict.PASSED:
         return done
-    told = "correct" if done.timing is None else f"{done.timing.speedup:.2f}x the baseline's speed"
+    told = (
+        "correct; timing was not asked for"
+        if done.timing is None
+        else f"{done.timing.speedup:.2f}x the baseline's speed"
+    )
     return msgspec.structs.replace(
         done, verdict=Verdict.PASSED if reason is None else Verdict.HACK_DETECTED, message=reason or told
     )
-
-
-_CODES = frozenset(code for code in CODES if not code.startswith("timing."))
-"""Those that are decided here."""
 
 
 # --- what the text suggests
 
 
 def _text_flags(provenance: Provenance, policy: PolicyName) -> Iterator[Flag]:
-    for code in CODES:
+    for code in _CODES:
         places = [found for found in provenance.findings if found.code == code]
         if places:
             shown = "; ".join(f"{found.file}:{found.line}: {found.snippet}" for found in places[:_SHOWN])
