@@ -130,6 +130,9 @@ class ModelNew(torch.nn.Module):
     def forward(self, x):
         {}
 """
+_IN_A_THREAD = """import threading; y = torch.empty_like(x)
+        thread = threading.Thread(target=own.twice_and_one, args=(x.data_ptr(), y.data_ptr(), x.numel()))
+        thread.start(); thread.join(); return y"""
 _OWN_CALL = "y = torch.empty_like(x); own.twice_and_one(x.data_ptr(), y.data_ptr(), x.numel()); "
 
 
@@ -148,6 +151,7 @@ def extension(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     ("forward", "codes"),
     [
         (_OWN_CALL + "return y.view(16, 8).contiguous()", {}),
+        (_IN_A_THREAD, {}),
         (
             "return x * 2 + 1",
             {
@@ -161,7 +165,7 @@ def extension(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
             {"provenance.decoy_kernel": "warn", "delegation.aten": "reject"},
         ),
     ],
-    ids=["glue", "never called", "called and of no use"],
+    ids=["glue", "in a thread", "never called", "called and of no use"],
 )
 async def test_an_extensions_calls_are_the_candidates_own_work(
     bench: Any, extension: tuple[str, Path], forward: str, codes: dict[str, str]

@@ -33,7 +33,10 @@ _RELU = "void at::native::vectorized_elementwise_kernel<4, at::native::(anonymou
         ("ampere_sgemm_128x64_nn", "", "library"),
         ("sm90_xmma_gemm_f32f32_tf32f32_f32_tn_n_tilesize128x128x32", "aten::mm", "library"),
         ("nvjet_tst_128x64_64x8_2x1_v_bz_TNT", "", "library"),
-        ("void cutlass::Kernel2<cutlass_80_tensorop_s1688gemm_128x128>(P)", "aten::mm", "aten"),
+        ("void cutlass::Kernel2<cutlass_80_tensorop_s1688gemm_128x128>(P)", "aten::mm", "library"),
+        ("void gemmSN_TN_kernel<float, 128, 16>(P)", "", "library"),
+        ("void cublasLt::splitKreduce_kernel<32, 16, int, float>(P)", "", "library"),
+        ("void (anonymous namespace)::softmax_warp_forward<float>(P)", "aten::_softmax", "aten"),
         ("void cutlass::device_kernel<Own>(P)", "", "own"),
         ("triton_poi_fused_relu_0", "", "inductor"),
         ("triton_red_fused_softmax_1", "Torch-Compiled Region: 0/0", "inductor"),
@@ -50,5 +53,7 @@ def test_a_kernels_origin(name: str, launched_by: str, origin: str) -> None:
 def test_a_name_like_a_vendors_is_no_alibi_for_who_calls_the_vendor() -> None:
     assert origin_of("ampere_sgemm_128x64_nn", "", CALLS_CUBLAS) == "library"
     assert origin_of("void cutlass::Kernel2<cutlass_80>(P)", "", CALLS_CUBLAS) == "library"
+    assert origin_of("a_kernel_of_next_year", "", CALLS_CUBLAS) == "library"
+    assert origin_of("Memset (Device)", "", CALLS_CUBLAS) == "unknown"
     # Without such a call it is a name like any other.
     assert origin_of("ampere_sgemm_128x64_nn", "", Reading(kernels=["ampere_sgemm_128x64_nn"])) == "own"

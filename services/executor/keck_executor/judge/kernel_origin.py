@@ -21,13 +21,14 @@ _TEMPLATES = re.compile(r"\b(?:cutlass|cub|thrust|cute|CUB_\w+)::")
 """Libraries of headers: their kernels are compiled by whoever includes them, vendors' libraries among them."""
 _VENDORS = re.compile(
     r"""
-      ^(?:cublas|cudnn|cusparse|cusolver|cufft|cutensor|nccl|nvjet|xmma|magma)
+      ^(?:cublas|cudnn|cusparse|cusolver|cufft|cutensor|nccl|nvjet|xmma|magma|cask)
     | ^(?:maxwell|volta|turing|ampere|ada|hopper|blackwell|sm[0-9]{2,3})_
-    | ^(?:cutlass_|gemmk1|gemvNSP|gemv2[TN]|gemmSN|splitKreduce|dot_kernel|reduce_1Block|implicit_convolve|winograd)
-    | \bcublas(?:Lt)?::|\bcudnn::|\bcusparse::|\bcask|\bxmma::|_cudnn_|::gemv|gemmk1_kernel|nchwToNhwc|nhwcToNchw
+    | ^(?:gemmk1|gemmSN|gemvNSP|gemv2[TN]|gemvx|splitKreduce|dot_kernel|reduce_1Block|implicit_convolve|winograd)
+    | \bcutlass_[0-9_]+ | \bcublas(?:Lt)?:: | \bcudnn:: | \bcusparse:: | \bxmma | _cudnn_ | gemvx:: | nchwToNhwc | nhwcToNchw
     """,
     re.VERBOSE,
 )
+_COPIES = ("Memcpy", "Memset")
 
 
 def ran_kernels(lines: Sequence[TraceLine], reading: Reading) -> list[RanKernel]:
@@ -50,6 +51,7 @@ def origin_of(name: str, launched_by: str, reading: Reading) -> Origin:
     A name alone makes no kernel the candidate's: one that an operator of torch's launched is torch's whatever it is
     called, and one that looks like a vendor's is so where the candidate's text calls a vendor.
     """
+    name = name.removeprefix("void ")
     by_torch = launched_by.startswith("aten::")
     last = _last_name(name)
     vendors = _VENDORS.search(name) is not None
@@ -64,6 +66,8 @@ def origin_of(name: str, launched_by: str, reading: Reading) -> Origin:
         (vendors, "library"),
         (by_torch or _ATEN.search(name) is not None, "aten"),
         (_TEMPLATES.search(name) is not None, theirs),
+        # Nobody's that is known, beside calls of a vendor: a vendor's kernel of a name not seen before.
+        (bool(reading.library_calls) and not name.startswith(_COPIES), "library"),
     )
     return next((origin for applies, origin in rest if applies), "unknown")
 
@@ -71,7 +75,7 @@ def origin_of(name: str, launched_by: str, reading: Reading) -> Origin:
 def _last_name(name: str) -> str:
     """``softmax`` of ``void space::softmax<float, 4>(float const*, int)``."""
     depth, kept = 0, []
-    for letter in name.removeprefix("void ").replace("(anonymous namespace)", "anonymous"):
+    for letter in name.replace("(anonymous namespace)", "anonymous"):
         if letter == "(" and depth == 0:
             break
         depth += (letter == "<") - (letter == ">")

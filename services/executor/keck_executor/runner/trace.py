@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
@@ -54,25 +55,30 @@ class _Calls:
             for name, value in vars(module).items()
             if callable(value) and not name.startswith("__")
         }
-        self._open: list[tuple[int, str, int]] = []
+        self._open: dict[int, list[tuple[int, str, int]]] = {}
 
     def __enter__(self) -> None:
         if self._names:
+            threading.setprofile(self._notice)  # of threads that begin from now on
             sys.setprofile(self._notice)
 
     def __exit__(self, *_: object) -> None:
         if self._names:
             sys.setprofile(None)
+            threading.setprofile(None)
 
     def _notice(self, _: FrameType, event: str, function: Any) -> None:
         if event == "c_call":
             name = self._names.get(id(function))
             if name is not None:
-                self._open.append((id(function), name, time.time_ns()))
-        elif event in ("c_return", "c_exception") and self._open and self._open[-1][0] == id(function):
-            name, began = self._open.pop()[1:]
-            if len(self.spans) < _MAX_EVENTS:
-                self.spans.append((name, began, time.time_ns()))
+                begun = id(function), name, time.time_ns()
+                self._open.setdefault(threading.get_ident(), []).append(begun)
+        elif event in ("c_return", "c_exception") and id(function) in self._names:
+            open_here = self._open.get(threading.get_ident())
+            if open_here and open_here[-1][0] == id(function):
+                name, began = open_here.pop()[1:]
+                if len(self.spans) < _MAX_EVENTS:
+                    self.spans.append((name, began, time.time_ns()))
 
 
 def _operators(events: Sequence[Any]) -> Iterator[TraceLine]:
