@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from keck.messages import MAX_LOG_BYTES, EvalDone, decode, encode
-from keck.testing import sample_compile_done
+from keck.flag_codes import PolicyName
+from keck.messages import MAX_LOG_BYTES, EvalDone, Flag, Options, Provenance, RanOperation, decode, encode
+from keck.testing import sample_compile_done, sample_request
 from keck.verdict import Verdict
 from keck_executor.judge.job import Outcome
 from keck_executor.report import report
@@ -89,3 +90,48 @@ def test_the_verdict_can_travel() -> None:
     assert decode(encode(done), EvalDone) == done
     assert done.attempts == 2
     assert done.environment["torch"] == "2"
+
+
+_TORCH_DID_IT = Provenance(
+    device="cpu", state="traced", operations=[RanOperation(name="aten::mm", count=1, total_us=9.0)]
+)
+
+
+@pytest.mark.parametrize(
+    ("policy", "verdict", "severity"),
+    [("library-allowed", Verdict.PASSED, "info"), ("custom-only", Verdict.HACK_DETECTED, "reject")],
+)
+def test_the_policy_decides_what_came_about_by_others_work(
+    policy: PolicyName, verdict: Verdict, severity: str
+) -> None:
+    slow = Flag(code="timing.single_calls", severity="info", evidence="it waits")
+    event = sample_compile_done(sample_request(options=Options(policy=policy)))
+    outcome = Outcome(
+        serial=1,
+        verdict=Verdict.PASSED,
+        stage="done",
+        message="2.00x the baseline's speed",
+        correct=True,
+        flags=[slow],
+        provenance=_TORCH_DID_IT,
+    )
+    done = report(event, outcome, exit_=None, output="", facts={}, attempt=1, started=time.time())
+    assert done.verdict is verdict
+    assert done.correct is True
+    assert done.provenance == _TORCH_DID_IT
+    assert done.flags[0] == slow
+    assert {flag.code: flag.severity for flag in done.flags[1:]} == {
+        "provenance.no_own_kernel": severity,
+        "delegation.aten": severity,
+    }
+    assert ("custom-only" in done.message) == (verdict is Verdict.HACK_DETECTED)
+    assert done.valid
+
+
+def test_a_failure_stays_what_it_is_under_any_policy() -> None:
+    event = sample_compile_done(sample_request(options=Options(policy="custom-only")))
+    outcome = Outcome(
+        serial=1, verdict=Verdict.WRONG_RESULT, stage="correctness", message="wrong", provenance=_TORCH_DID_IT
+    )
+    done = report(event, outcome, exit_=None, output="", facts={}, attempt=1, started=time.time())
+    assert (done.verdict, done.message) == (Verdict.WRONG_RESULT, "wrong")
