@@ -99,6 +99,7 @@ def test_what_a_text_does_is_found(code: str, source: str) -> None:
         f"{HEAD}class Model(nn.Module): pass\nclass ModelNew(Model): pass\n",
         "import triton\n@triton.jit\ndef helper(x): return x\n@triton.autotune(configs=[], key=[])\n@triton.jit\ndef k(x): helper(x)\ndef run(x): k[(1,)](x)\n",
         "name = 'torch.matmul and torch.compile'\n",
+        "from torch.utils.cpp_extension import load_inline\n_ = load_inline('a', '', is_python_module=False)\n",
         _model(
             "s = torch.cuda.Stream()\n        with torch.cuda.stream(s):\n            ext.f(x)\n        return x"
         ),

@@ -237,8 +237,10 @@ class _Reader:
         """Names that hold what ``load_inline`` returned, and where they are given."""
         for node in self._nodes:
             match node:
-                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=called)):
-                    if (self._dotted(called) or "").rpartition(".")[2] == "load_inline":
+                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=called, keywords=named)):
+                    # One that only registers operators is used by their names.
+                    registers = any(keyword.arg == "is_python_module" for keyword in named)
+                    if (self._dotted(called) or "").rpartition(".")[2] == "load_inline" and not registers:
                         yield name, node
                 case _:
                     pass

@@ -27,7 +27,7 @@ from keck_executor.runner.wire import ProtocolError
 
 __all__ = ["main"]
 
-_MAX_JOB = 256 * 1024
+_MAX_JOB = 512 * 1024
 _jobs = msgspec.msgpack.Decoder(Job)
 
 
