@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from keck.errors import Retry
 from keck.messages import MAX_SOURCE_BYTES
 from keck.testing import async_wait_until
 from keck_compiler.reading.reader import Reader, Unreadable
@@ -103,18 +104,40 @@ async def test_a_process_that_is_killed_is_replaced_and_the_text_read_all_the_sa
 
 
 async def test_a_text_whose_reader_is_killed_while_it_reads_is_read_again(reader: Reader) -> None:
-    await asyncio.gather(*(reader.read(_candidate(MODEL)) for _ in range(2)))
     reading = asyncio.create_task(reader.read(_candidate(BOMB)))
-    first = set(reader.pids)
-    await async_wait_until(lambda: any(_cpu_ticks(pid) > 50 for pid in first))
-    (busy,) = (pid for pid in first if _cpu_ticks(pid) > 50)
-    os.kill(busy, signal.SIGSEGV)
+    os.kill(await _busy(reader, set()), signal.SIGSEGV)
     with pytest.raises(Unreadable, match="takes more than 2 s"):  # not: ends the process that reads it
         await reading
 
 
+@pytest.mark.parametrize(("sent", "blamed"), [(signal.SIGSEGV, Unreadable), (signal.SIGKILL, Retry)])
+async def test_a_crash_twice_is_the_texts_doing_and_a_kill_is_not(
+    reader: Reader, sent: signal.Signals, blamed: type[Exception]
+) -> None:
+    reading = asyncio.create_task(reader.read(_candidate(BOMB)))
+    first = await _busy(reader, set())
+    os.kill(first, sent)
+    os.kill(await _busy(reader, {first}), sent)
+    with pytest.raises(blamed):
+        await reading
+    assert (await reader.read(_candidate(MODEL))).problem is None
+
+
+async def _busy(reader: Reader, besides: set[int]) -> int:
+    """A reading process, past its imports and in the middle of a text."""
+
+    def found() -> list[int]:
+        return [pid for pid in reader.pids if pid not in besides and _cpu_ticks(pid) > 60]
+
+    await async_wait_until(lambda: bool(found()), timeout_s=30)
+    return found()[0]
+
+
 def _cpu_ticks(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
+    except OSError:
+        return 0
 
 
 def _is_there(pid: int) -> bool:
@@ -128,3 +151,10 @@ async def test_a_closed_reader_leaves_no_process(tmp_path: Path) -> None:
     await reader.close()
     assert not _is_there(pid)
     assert reader.pids == []
+
+
+async def test_an_error_of_the_readers_own_is_told_as_that(reader: Reader) -> None:
+    answer = await reader.read(ReadReference(kind="no such kind", source=MODEL))
+    assert answer.failed is not None
+    assert "no such kind" in answer.failed
+    assert (await reader.read(_candidate(MODEL))).failed is None

@@ -42,6 +42,8 @@ def _answer(question: Question) -> Answer:
         return answer(question)
     except (RecursionError, MemoryError) as error:
         return Answer(unreadable=f"reading it ends in a {type(error).__name__}")
+    except Exception as error:  # noqa: BLE001 - the loop boundary: whoever asked decides what our failure means
+        return Answer(failed=f"{type(error).__name__}: {ascii(str(error))[:500]}")
 
 
 if __name__ == "__main__":

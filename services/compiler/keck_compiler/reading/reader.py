@@ -28,6 +28,7 @@ _MEMORY_BYTES = 768 << 20
 _MAX_ANSWER_BYTES = 4 << 20
 _END_S = 5.0
 _TRIES = 2
+_CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP")
 _answers = msgspec.msgpack.Decoder(Answer)
 
 
@@ -83,7 +84,7 @@ class Reader:
         """Ask.
 
         Raises:
-            Unreadable: the text takes too long, too much memory, or ends the process otherwise, twice.
+            Unreadable: the text takes too long, too much memory, or crashes the process, twice.
             Retry: this machine cannot read it now.
         """
         data = msgspec.msgpack.encode(question)
@@ -116,9 +117,11 @@ class Reader:
                 await self._drop(number)  # in the middle of an answer nobody can ask again
                 raise
             ended = await self._drop(number)
-            # Once it may have been killed from outside; twice it is the text.
-            if (reason := _blames_text(ended)) is not None or attempt == _TRIES:
-                raise Unreadable(reason or _ends(ended))
+            if (reason := _blames_text(ended)) is not None:
+                raise Unreadable(reason)
+            # It may have been killed from outside once; what kills it twice in the way of a crash is the text.
+            if attempt == _TRIES:
+                raise _end_of(ended)
         raise AssertionError("unreachable")
 
     async def _start(self, number: int) -> _Child:
@@ -166,9 +169,12 @@ def _blames_text(ended: Exit | None) -> str | None:
     return None
 
 
-def _ends(ended: Exit | None) -> str:
-    how = ended.described if ended is not None else "it did not answer"
-    return f"ends the process that reads it ({how})"
+def _end_of(ended: Exit | None) -> Unreadable | Retry:
+    """A crash is the text's doing; an exit, or a kill that no limit of ours explains, is not."""
+    if ended is not None and ended.signal_name in _CRASHES:
+        return Unreadable(f"ends the process that reads it ({ended.described})")
+    how = ended.described if ended is not None else "gone without a word"
+    return Retry(f"the process that reads texts was {how}", failure_kind="reader_lost")
 
 
 async def _exactly(sock: socket.socket, size: int) -> bytes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from keck.errors import Retry
 from keck.logs import logger
 from keck.messages import CheckRequested, Reading
 from keck.verdict import Verdict
@@ -78,14 +79,19 @@ async def read_findings(
 
 async def _read(reader: Reader, question: ReadFindings | ReadExtension) -> Answer:
     try:
-        return await reader.read(question)
+        answer = await reader.read(question)
     except Unreadable as error:
+        answer = Answer(unreadable=str(error))
+    if answer.unreadable or answer.failed:
         # A text that passed as Python, or that compilers may well take, is not refused for want of hints.
-        logger().warning("text_not_read_for_findings", reason=str(error))
-        return Answer()
+        logger().warning("text_not_read_for_findings", reason=answer.unreadable or answer.failed)
+    return answer
 
 
 def _problem(answer: Answer, side: str) -> str | None:
+    if answer.failed is not None:
+        logger().error("reading_failed", side=side, error=answer.failed)
+        raise Retry(f"reading {side} failed: {answer.failed}", failure_kind="reader_failed")
     if answer.unreadable is not None:
         return f"{side} cannot be read: {answer.unreadable}"
     return answer.problem

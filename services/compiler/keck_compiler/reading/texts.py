@@ -56,7 +56,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None = None
     """Why the text is not of the form it must have, in one sentence."""
     unreadable: str | None = None
-    """Why it cannot be read for what it builds."""
+    """Why it cannot be read."""
+    failed: str | None = None
+    """An error of the reader's own, which says nothing about the text."""
     sites: list[Site] = []
     """Where extension builders are called."""
     low_types: bool = False
