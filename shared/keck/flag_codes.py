@@ -73,6 +73,18 @@ CODES: dict[str, _Code] = {
         "info",
         "info",
     ),
+    "precision_lowered": _Code(
+        "An output is further from the exact result than the reference's own rounding allows for, within the tolerance.",
+        "warn",
+        "warn",
+        by_policy=False,
+    ),
+    "weak_task": _Code(
+        "The task's fault: an answer that computes nothing passes it.",
+        "warn",
+        "warn",
+        by_policy=False,
+    ),
     "timing.single_calls": _Code(
         "`forward` waits for its own results, so both sides were timed call by call.",
         "info",

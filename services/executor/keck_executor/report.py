@@ -6,6 +6,7 @@ import time
 
 from keck import __version__
 from keck.hashing import digest_of
+from keck.kinds.lint import LINT
 from keck.messages import MAX_LOG_BYTES, CompileDone, Durations, EvalDone, Flag, Hashes, verdict_of
 from keck.policy import policy_flags, rejection
 from keck.verdict import Verdict
@@ -65,6 +66,7 @@ def report(
         flags=[*outcome.flags, *flags],
         profile=outcome.profile,
         provenance=outcome.provenance,
+        lint=outcome.lint if event.kind == LINT.name else None,
         durations_s=Durations(
             queued=waited,
             compile=event.compile_s,

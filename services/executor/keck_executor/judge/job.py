@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from keck.messages import Correctness, Flag, Options, Profile, Provenance, Reading, Stage, Timing
+from keck.messages import Correctness, Flag, Lint, Options, Profile, Provenance, Reading, Stage, Timing
 from keck.verdict import Verdict
 
 __all__ = ["Hello", "Job", "Outcome", "Phase", "decode_from_judge"]
@@ -27,6 +27,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     reference_timeout_s: float
     reading: Reading = Reading()
     """What the compiler read in the candidate's text."""
+    scrub: bool = False
+    """Overwrite the device's free memory first: the driver does not clear what others left in it."""
+    reference_hash: str = ""
+    """sha256 of the reference's source, under which what the lint finds is kept; empty: not kept."""
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
@@ -60,6 +64,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag="outcome"):
     flags: list[Flag] = []
     profile: Profile | None = None
     provenance: Provenance | None = None
+    lint: Lint | None = None
     seeds: str = ""
     held_s: float = 0.0
     phases_s: dict[str, float] = {}

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from keck_executor.runner.wire import MAX_DATAGRAM, ProtocolError, Reply, Status, unpack_reply
 from keck_sandbox import freeze, thaw
+from keck_sandbox.reap import cell_members, kill_all
 
 __all__ = ["BrokenProtocol", "OutOfBudget", "RunnerGone", "RunnerLink", "Side"]
 
@@ -132,9 +133,19 @@ class RunnerLink:
         Raises:
             BrokenProtocol: one of them does not stand still.
         """
+        if self._frozen:
+            return
         self._frozen = True
-        if not freeze(self._pid, timeout_s=_FREEZE_S, family=self._has_children()):
+        family = self._has_children()
+        still = freeze(self._pid, timeout_s=_FREEZE_S, family=family)
+        if still and not family and self._has_children():  # born between the look and the stop
+            still = freeze(self._pid, timeout_s=_FREEZE_S)
+        if not still:
             raise BrokenProtocol(self.side, "not all of it stands still when it is stopped")
+
+    def kill(self) -> None:
+        """End every process of the runner at once; it answers nothing any more."""
+        kill_all(cell_members(self._pid))
 
     def thaw(self) -> None:
         """Let the runner go on, if it was stopped."""
