@@ -107,6 +107,15 @@ def test_the_readme_says_of_every_verdict_whose_fault_it_is() -> None:
     assert dict(rows) == {str(verdict): str(verdict.standing.fault) for verdict in Verdict}
 
 
+def test_every_flag_that_is_raised_is_in_the_table() -> None:
+    sources = [*(ROOT / "services").rglob("*.py"), *(ROOT / "shared").rglob("*.py")]
+    raised = {
+        code for path in sources for code in re.findall(r"Flag\(\s*code=\"([\w.]+)\"", path.read_text())
+    }
+    assert len(raised) >= 4
+    assert raised <= set(CODES)
+
+
 def test_every_subject_is_in_the_protocol() -> None:
     table = re.findall(r"^([a-z]+\.\S+)", subjects.__doc__ or "", re.MULTILINE)
     assert len(table) >= 8
