@@ -97,6 +97,21 @@ CODES: dict[str, _Code] = {
         "warn",
         by_policy=False,
     ),
+    "timing.device_busy": _Code(
+        "Before most bursts the GPU was not idle when it should have been.", "info", "info", by_policy=False
+    ),
+    "timing.measured_again": _Code(
+        "A first measurement could not be right, was not confirmed by other runners, and was discarded.",
+        "info",
+        "info",
+        by_policy=False,
+    ),
+    "timing.faster_than_memory": _Code(
+        "Faster than the device can move the bytes that matter, shown by two pairs of runners.",
+        "reject",
+        "reject",
+        by_policy=False,
+    ),
 }
 
 

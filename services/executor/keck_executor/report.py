@@ -32,6 +32,7 @@ def report(
     facts: dict[str, str | float | None],
     attempt: int,
     started: float,
+    suspected: str = "",
 ) -> EvalDone:
     """The verdict with its evidence.
 
@@ -43,6 +44,7 @@ def report(
         facts: of the device.
         attempt: which attempt this is, from 1.
         started: when the executor took the check in hand, Unix seconds.
+        suspected: what was found when the check was judged before, by other runners: a time that cannot be.
     """
     assert outcome.verdict is not None
     now = time.time()
@@ -52,18 +54,30 @@ def report(
     verdict = outcome.verdict
     if verdict is Verdict.CRASHED and exit_ is not None and exit_.over_memory:
         verdict = Verdict.OUT_OF_MEMORY  # the judge only saw it go
-    message, flags = _message(outcome, exit_), _policy_flags(event, outcome)
-    reason = rejection(flags, event.options.policy) if verdict is Verdict.PASSED else None
+    message, flags = _message(outcome, exit_), list(outcome.flags)
+    if suspected and outcome.suspicion:
+        verdict, message = Verdict.HACK_DETECTED, f"faster than the device's memory: {outcome.suspicion}"
+        evidence = f"{outcome.suspicion}; with other runners before: {suspected}"
+        flags.append(Flag(code="timing.faster_than_memory", severity="reject", evidence=evidence))
+    elif suspected:
+        evidence = f"a first measurement, which was discarded: {suspected}"
+        flags.append(Flag(code="timing.measured_again", severity="info", evidence=evidence))
+    timing = outcome.timing if verdict is Verdict.PASSED else None
+    policy = event.options.policy
+    flags += policy_flags(outcome.provenance, policy) if outcome.provenance is not None else []
+    if verdict is Verdict.PASSED and (reason := rejection(flags, policy)) is not None:
+        # What was measured stays: under another policy the same verdict is a pass.
+        verdict, message = Verdict.HACK_DETECTED, reason
     return verdict_of(
         event,
-        verdict if reason is None else Verdict.HACK_DETECTED,
+        verdict,
         stage=outcome.stage,
-        message=message if reason is None else reason,
+        message=message,
         log=_log(outcome, output),
         correct=outcome.correct,
         correctness=outcome.correctness,
-        timing=outcome.timing,
-        flags=[*outcome.flags, *flags],
+        timing=timing,
+        flags=flags,
         profile=outcome.profile,
         provenance=outcome.provenance,
         lint=outcome.lint if event.kind == LINT.name else None,
@@ -89,13 +103,11 @@ def report(
             "judge": __version__,
             "sandbox": facts.get("sandbox"),
             "sandbox_open": facts.get("sandbox_open"),
-            "clocks_mhz": outcome.clocks_mhz,
+            "memory_between_processes": facts.get("memory_between_processes"),
+            "clocks_mhz": None,
+            **outcome.device,
         },
     )
-
-
-def _policy_flags(event: CompileDone, outcome: Outcome) -> list[Flag]:
-    return policy_flags(outcome.provenance, event.options.policy) if outcome.provenance is not None else []
 
 
 def _message(outcome: Outcome, exit_: Exit | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from statistics import median
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from keck_executor.judge.link import OutOfBudget, RunnerGone, RunnerLink
 from keck_executor.judge.lint import Linted, Linter, Lints
 from keck_executor.judge.outputs import Expected, Ledger, require_same_form, require_tensors, structure_of
 from keck_executor.judge.provenance import asks_for_trace, provenance_of, unjudged_provenance
+from keck_executor.judge.roofline import bytes_that_matter, floor_of
 from keck_executor.judge.side import IN_ARENA, CheckedSide, SingleCall
 from keck_executor.judge.single_clock import Samples, check_call, time_singles
 from keck_executor.judge.stats import interval_ms, noise_of, speedup_of
@@ -38,6 +40,7 @@ _SETS_BYTES = 1 << 30
 _MEMORY_SHARE = 6
 _TIMING_SHARE = 0.25
 _PROFILE_S = 30.0
+_SETS_TO_PERTURB = 2
 _TIMING_MAX_S = 2.0
 
 
@@ -79,6 +82,8 @@ class Session:
         self.provenance: Provenance = unjudged_provenance(job, device.kind)
         self.lint: Lint | None = None
         self.flags: list[Flag] = []
+        self.suspicion = ""
+        """Why the timing cannot be right, if it cannot: to be confirmed by other runners."""
         self.phases_s: dict[str, float] = {}
 
     @property
@@ -172,8 +177,12 @@ class Session:
         linted = self._linted = self._lint(self._require_determinism())
         self._learn()
         self._candidate.out_bytes = self._reference.out_bytes
-        for index, (inputs, expected) in enumerate((*linted.sets, *linted.stress)):
-            call = self._candidate.call(inputs, same_place=bool(secrets.randbits(1)))
+        sets = (*linted.sets, *linted.stress)
+        surely = 1 + secrets.randbelow(max(1, len(sets) - 1))
+        for index, (inputs, expected) in enumerate(sets):
+            # New content at an address that had other: at random, and at least once.
+            same_place = index == surely or (index > 0 and bool(secrets.randbits(1)))
+            call = self._candidate.call(inputs, same_place=same_place)
             check_call(call, expected, self._ledger, may_mutate=self._may_mutate)
             if index == 0:
                 self.flags += linted.precision_flags(call, expected)
@@ -277,7 +286,26 @@ class Session:
             speedup_lower=speedup.lower,
             noise=noise_of(samples.candidate),
         )
-        self.flags += timing_flags(self.timing)
+        self.flags += timing_flags(self.timing, samples.busy_s)
+        self.suspicion = self._too_fast(median(samples.candidate), samples.calls_at_once)
+
+    def _too_fast(self, seconds: float, calls: int) -> str:
+        """The evidence, if that is less than moving what must be moved takes; else empty."""
+        bandwidth, cache_bytes = self._device.bandwidth, self._device.cache_bytes
+        if bandwidth is None or len(self._sets) < _SETS_TO_PERTURB:
+            return ""
+        (inputs, expected), (other, _) = self._sets[:2]
+        written = sum(tensor.numel() * tensor.element_size() for tensor in expected.tensors)
+        every = floor_of(
+            written + inputs.form.size, calls=calls, cache_bytes=cache_bytes, bandwidth=bandwidth
+        )
+        if seconds >= every.seconds or inputs.form_id != other.form_id:
+            return ""
+        moved = bytes_that_matter(
+            lambda changed: self._reference.call(changed, tf32="off").outputs, inputs, other, expected
+        )
+        floor = floor_of(moved, calls=calls, cache_bytes=cache_bytes, bandwidth=bandwidth)
+        return floor.evidence(seconds) if seconds < floor.seconds else ""
 
     def _sample(self, budget_s: float) -> Samples:
         assert self._ledger is not None
@@ -294,8 +322,9 @@ class Session:
         last = not (self._job.options.profile or asks_for_trace(self._job))
         calls = self._job.options.timed_calls
         if self._device.bursts and len({inputs.form_id for inputs, _ in self._sets}) == 1:
-            seen = [inputs for inputs, _ in self._sets]
-            clock = BurstClock(self._device, supply, self._ledger, seen=seen, may_mutate=self._may_mutate)
+            clock = BurstClock(
+                self._device, supply, self._ledger, seen=self._sets, may_mutate=self._may_mutate
+            )
             try:
                 return clock.run(self._candidate, self._reference, calls=calls, budget_s=budget_s, last=last)
             except NotEnqueueable:
@@ -342,9 +371,9 @@ class Session:
 
         self.provenance = provenance_of(self._job, self._candidate, self._sets, check)
 
-    def clock_mhz(self) -> float | None:
-        """The device's clock right now."""
-        return self._device.clock_mhz()
+    def device_state(self) -> dict[str, str | float | None]:
+        """The device's clock, temperature and throttling right now."""
+        return self._device.state()
 
     @staticmethod
     def empty_cache() -> None:
