@@ -35,6 +35,7 @@ __all__ = [
     "Event",
     "EventsMs",
     "Extension",
+    "Finding",
     "Flag",
     "Hashes",
     "Heartbeat",
@@ -47,6 +48,10 @@ __all__ = [
     "NullAnswer",
     "Options",
     "Profile",
+    "Provenance",
+    "RanKernel",
+    "RanOperation",
+    "Reading",
     "Source",
     "Stage",
     "Timing",
@@ -178,6 +183,33 @@ class BuildRecord(msgspec.Struct, frozen=True, kw_only=True):
     ptxas: list[KernelFacts] = []
 
 
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """A place in the candidate's text that a reader should look at; it proves nothing by itself."""
+
+    code: Annotated[str, msgspec.Meta(max_length=64)]
+    """Of :mod:`keck.flag_codes`."""
+    file: Annotated[str, msgspec.Meta(max_length=160)]
+    line: int
+    snippet: Annotated[str, msgspec.Meta(max_length=200)]
+
+
+_Names = Annotated[list[Annotated[str, msgspec.Meta(max_length=200)]], msgspec.Meta(max_length=128)]
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """What the candidate's text shows without being run."""
+
+    findings: Annotated[list[Finding], msgspec.Meta(max_length=128)] = []
+    kernels: _Names = []
+    """Names of the ``__global__`` functions it defines."""
+    triton: _Names = []
+    """Names of its Triton kernels."""
+    namespaces: _Names = []
+    """Of operators that it registers with ``TORCH_LIBRARY``."""
+    library_calls: _Names = []
+    """Functions of cuBLAS, cuDNN and the like that it calls."""
+
+
 class CompileDone(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="compile.done"):
     """A candidate that is ready to run: all that judging needs, since the request is consumed by now."""
 
@@ -200,6 +232,7 @@ class CompileDone(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
     attempts: int = 1
     extensions: list[Extension] = []
     build: BuildRecord = BuildRecord()
+    reading: Reading = Reading()
 
 
 class Tolerance(msgspec.Struct, frozen=True, kw_only=True):
@@ -315,6 +348,46 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     cuda: str
 
 
+class RanKernel(msgspec.Struct, frozen=True, kw_only=True):
+    """A kernel seen on the device while `forward` ran once."""
+
+    name: str
+    count: int
+    total_us: float
+    origin: Literal["own", "triton", "library", "aten", "inductor", "unknown"]
+    launched_by: str = ""
+    """The operator during which it was launched (``aten::mm``); empty: none, as where an extension launches it."""
+
+
+class RanOperation(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator of torch's, or a function of the candidate's own extension, seen while `forward` ran once."""
+
+    name: str
+    count: int
+    total_us: float
+    """Its own time on the CPU, without that of others it called."""
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose code did the work: what one call of `forward` ran, and what reading the text found.
+
+    What ran is told by a profiler in the candidate's own process, so it can add a suspicion and never take one away.
+    """
+
+    device: Literal["cuda", "cpu"]
+    state: Literal["traced", "unavailable", "not_asked"]
+    why: str = ""
+    """Why there is no trace."""
+    kernels: list[RanKernel] = []
+    operations: list[RanOperation] = []
+    """Of torch, and of other operator libraries."""
+    own_calls: list[RanOperation] = []
+    """Functions and operators of the candidate's own extensions."""
+    defines: list[str] = []
+    """Kernels and extensions of its own that the candidate has."""
+    findings: list[Finding] = []
+
+
 class Durations(msgspec.Struct, frozen=True, kw_only=True):
     """Where the time of a check went, in seconds."""
 
@@ -366,6 +439,8 @@ class EvalDone(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
     build: BuildRecord
     hashes: Hashes
     environment: dict[str, str | float | None]
+    provenance: Provenance | None = None
+    """Whose code did the work; null where the candidate was never judged."""
     lint: Lint | None = None
     """With kind ``lint``."""
 
@@ -551,6 +626,7 @@ def verdict_of(
     build: BuildRecord | None = None,
     hashes: Hashes | None = None,
     environment: dict[str, str | float | None] | None = None,
+    provenance: Provenance | None = None,
     lint: Lint | None = None,
 ) -> EvalDone:
     """The terminal event for a check, with what follows from the verdict filled in."""
@@ -581,5 +657,6 @@ def verdict_of(
         build=build or known_build,
         hashes=hashes or Hashes(candidate="", reference="", artifact=""),
         environment=environment or {},
+        provenance=provenance,
         lint=lint,
     )

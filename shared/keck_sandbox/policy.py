@@ -22,7 +22,7 @@ class Policy:
     """Everything a process started by :func:`keck_sandbox.spawn` is given; nothing else reaches it."""
 
     name: str
-    """For logs: ``record``, ``build``, ``runner``, ``judge``."""
+    """For logs: ``reader``, ``record``, ``build``, ``runner``, ``judge``."""
     directory: Path
     """Its own directory, which the service fills and the process can read; made if it is not there. Below it lies
     ``cell``, where the process starts: the only place it can write, with HOME, TMPDIR and every cache."""

@@ -29,6 +29,7 @@ from keck.messages import (
     Event,
     EventsMs,
     Extension,
+    Finding,
     Flag,
     Hashes,
     Heartbeat,
@@ -38,6 +39,10 @@ from keck.messages import (
     NullAnswer,
     Options,
     Profile,
+    Provenance,
+    RanKernel,
+    RanOperation,
+    Reading,
     Source,
     Timing,
     Tolerance,
@@ -150,6 +155,27 @@ _PASSED = verdict_of(
     hashes=Hashes(candidate="aa" * 32, reference="bb" * 32, artifact="dd" * 32),
     environment={"gpu": "NVIDIA H100", "clocks_mhz": 1980.0, "sandbox": None},
 )
+_FINDING = Finding(code="delegation.library", file="add_one.cu", line=3, snippet="#include <cublas_v2.h>")
+_READING = Reading(
+    findings=[_FINDING],
+    kernels=["add_one"],
+    triton=["add_two"],
+    namespaces=["own"],
+    library_calls=["cublasSgemm"],
+)
+_PROVENANCE = Provenance(
+    device="cuda",
+    state="traced",
+    why="",
+    kernels=[
+        RanKernel(name="add_one", count=1, total_us=2.5, origin="own"),
+        RanKernel(name="sgemm", count=2, total_us=97.5, origin="library", launched_by="aten::mm"),
+    ],
+    operations=[RanOperation(name="aten::mm", count=2, total_us=11.0)],
+    own_calls=[RanOperation(name="own.add_one", count=1, total_us=7.25)],
+    defines=["add_one"],
+    findings=[_FINDING],
+)
 _LINTED = verdict_of(
     msgspec.structs.replace(_COMPILED, kind="lint", candidate=_COMPILED.reference, extensions=[]),
     Verdict.PASSED,
@@ -198,7 +224,18 @@ EVENTS: dict[str, Event] = {
         check_id="a", candidate="", reference="", deadline=2.0, submitted_at=1.0
     ),
     "compile.done": _COMPILED,
+    "compile.done-reading": msgspec.structs.replace(_COMPILED, reading=_READING),
     "eval.done-passed": _PASSED,
+    "eval.done-hack_detected": verdict_of(
+        _COMPILED,
+        Verdict.HACK_DETECTED,
+        stage="done",
+        message="correct, but not what the policy `custom-only` allows",
+        correct=True,
+        flags=[Flag(code="delegation.library", severity="reject", evidence="cublas")],
+        durations_s=Durations(total=3.0),
+        provenance=_PROVENANCE,
+    ),
     "eval.done-lint": _LINTED,
     "eval.done-compile_error": verdict_of(
         _REQUEST,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import tomllib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest_asyncio
 
 from keck import CheckProgress, Client, EvalDone
 from keck.embedded import Embedded, devices_here
+from keck.flag_codes import CODES
 from keck.messages import to_json
 
 CORPUS = Path(__file__).parents[1] / "kernels"
@@ -56,6 +57,10 @@ class Case:
     message_contains: str | None = None
     log_contains: str | None = None
     weights: str | None = None
+    flags: Sequence[str] = ()
+    """Codes that the verdict must have among its flags."""
+    no_flags: Sequence[str] = ()
+    """Codes that it must not have."""
     speedup_below: float | None = None
     """Passing must not have gained more than this."""
     compile_only: bool = False
@@ -131,6 +136,9 @@ async def test_the_verdict_is_what_the_case_says(
     assert (case.message_contains or "") in done.message, evidence
     assert (case.log_contains or "") in done.log, evidence
     assert "\n" not in done.message, evidence
+    codes = {flag.code for flag in done.flags}
+    assert set(case.flags) <= codes, evidence
+    assert not set(case.no_flags) & codes, evidence
     if case.weights is not None:
         assert done.correctness is not None, evidence
         assert done.correctness.weights == case.weights, evidence
@@ -157,6 +165,7 @@ async def test_every_case_says_why_it_is_there_and_expects_a_verdict_that_exists
         assert case.note, case.name
         assert case.expect, case.name
         assert case.device in ("cpu", "cuda"), case.name
+        assert {*case.flags, *case.no_flags} <= set(CODES), case.name
         assert case.name.split("/")[0] != "honest" or case.expect == ("passed",), case.name
 
 

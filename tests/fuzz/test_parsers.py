@@ -18,8 +18,9 @@ import msgspec
 import pytest
 from hypothesis import strategies as st
 
+from keck.flag_codes import CODES
 from keck.kinds import KINDS
-from keck.messages import MAX_LOG_BYTES, MAX_SOURCE_BYTES, Heartbeat, Options
+from keck.messages import MAX_LOG_BYTES, MAX_SOURCE_BYTES, Heartbeat, Options, Reading
 from keck_cell import ExtensionCall, ExtensionCallError, call_from_load_inline
 from keck_cell.headers import local_headers
 from keck_cell.signature import call_from_load
@@ -27,8 +28,11 @@ from keck_compiler import recorder
 from keck_compiler.build_log import capped, shortened
 from keck_compiler.diagnostics import first_error, parse_diagnostics, parse_ptxas
 from keck_compiler.flags import refused_flag
+from keck_compiler.reading.texts import ReadExtension, ReadFindings, answer
 from keck_compiler.scan import builder_sites, may_build, missed_sites
 from keck_compiler.target import capability, choose_arch, choose_target, expects_cuda
+from keck_executor.judge.kernel_origin import ran_kernels
+from keck_executor.runner.trace_lines import MAX_LINES, pack_trace, unpack_trace
 from keck_executor.runner.tree import Unsupported, flatten, nodes_from_json, nodes_to_json, rebuild
 from keck_executor.runner.wire import (
     DTYPES,
@@ -347,6 +351,97 @@ def test_sources_are_scanned_in_linear_time(fuzz):
         ],
         cpu_s=10.0,
         examples=60,
+    )
+
+
+FINDING_TOKENS = (
+    *SOURCE_TOKENS, "torch", ".matmul(", "self.", "@ x", "try:", "except:", "contextlib.suppress(x)", "getattr(torch, ",
+    "@triton.jit\n", "ext = load_inline()\n", '"""', "__global__ ", "#include <", "\\x00", "\\ud800",
+)  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::SyntaxWarning", "ignore::DeprecationWarning")
+def test_findings_of_any_text_are_bounded_and_can_be_sent(fuzz):
+    def read(source: str) -> None:
+        try:
+            found = answer(ReadFindings(source=source, low_types=False))
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return  # was refused before
+        for reading in (found.reading, found.strings):
+            assert_is_a_reading(reading)
+
+    fuzz(
+        st.lists(st.sampled_from(FINDING_TOKENS) | st.text(max_size=3), max_size=30).map("".join) | NESTED,
+        read,
+        known=["x = '\\ud800 __global__ \\ud800('", "x = '''\f\x1c__global__ a(\u2028'''\ntorch.mm(x)"],
+        cpu_s=4.0,
+    )
+
+
+CPP_TOKENS = (
+    "/*", "*/", "//", "\n", "\\\n", '"', "'", 'R"(', ')"', "#include <cublas", ">", "##", "<<<", "at::", "matmul", "(", ")",
+    "{", "}", "catch", "__global__ ", "__launch_bounds__", "TORCH_LIBRARY(", "x", "0", "1e", ".", "->", " ", "cublasX(", "half2",
+)  # fmt: skip
+
+
+def test_findings_of_any_cpp_are_bounded_and_can_be_sent(fuzz):
+    def read(texts: list[tuple[str, str]]) -> None:
+        assert_is_a_reading(answer(ReadExtension(texts=texts, low_types=False)).reading)
+
+    text = st.lists(st.sampled_from(CPP_TOKENS) | st.text(max_size=3), max_size=60).map("".join)
+    fuzz(
+        st.lists(st.tuples(st.text(max_size=200), text), max_size=3),
+        read,
+        known=[[("a.cu", "__global__ \ud800(\ud801")], [("a.cu", "__global__ " + "x" * 300 + "()")]],
+        cpu_s=4.0,
+    )
+
+
+def test_cpp_is_read_in_linear_time(fuzz):
+    def read(text: str) -> None:
+        answer(ReadExtension(texts=[("a.cu", text)], low_types=False))
+
+    fuzz(
+        repeated(*CPP_TOKENS),
+        in_linear_time(read, MAX_SOURCE_BYTES),
+        known=[
+            ("", "##", ""),
+            ("", 'R"(', ""),
+            ("", "/*", ""),
+            ("", "__global__ ", ""),
+            ("", "catch{at::mm", ""),
+        ],
+        cpu_s=10.0,
+        examples=60,
+    )
+
+
+def assert_is_a_reading(reading: Reading) -> None:
+    """It is within the wire's bounds, and a small part of a message."""
+    assert_fits_the_bus(reading, limit_bytes=MESSAGE_BYTES // 8)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(reading), type=Reading) == reading
+    assert {finding.code for finding in reading.findings} <= set(CODES)
+
+
+def test_traces_of_any_bytes_are_read_or_refused(fuzz):
+    def read(data: bytes) -> None:
+        try:
+            lines = unpack_trace(data)
+        except ProtocolError:
+            return
+        assert len(lines) <= MAX_LINES
+        again = unpack_trace(pack_trace(lines))
+        assert again == tuple(sorted(lines, key=lambda line: -line.nanoseconds))[: len(again)]
+        assert_fits_the_bus(ran_kernels(lines, Reading(kernels=["x"], triton=["y"])))
+
+    pieces = st.sampled_from(
+        [b"K 1 1\tx\t\n", b"O 1 1\t", b"C ", b"\t", b"\n", b"0", b"9" * 16, b" ", b"<", b"(", b"::"]
+    )
+    fuzz(
+        st.lists(pieces | st.binary(max_size=3), max_size=40).map(b"".join),
+        read,
+        known=[b"K 1 1\t" + b"(" * 200 + b"\t\n", b"K 1 1\tx\t\n" * 1_000],
+        cpu_s=4.0,
     )
 
 

@@ -12,6 +12,7 @@ from keck.verdict import Verdict
 from keck_cell import ExtensionCall, call_from_load_inline
 from keck_compiler.failure import Failure
 from keck_compiler.recorder import Recorder
+from keck_compiler.scan import builder_sites
 from keck_compiler.toolchain import find_toolchain
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -32,7 +33,8 @@ def recorder(tmp_path: Path) -> Recorder:
 
 async def _record(recorder: Recorder, candidate: str, **options: Any) -> tuple[ExtensionCall, ...] | Failure:
     request = sample_request(candidate=candidate, reference=_REFERENCE)
-    return await recorder.calls(request, arch=options.get("arch", "9.0"))
+    sites = builder_sites(candidate)
+    return await recorder.calls(request, arch=options.get("arch", "9.0"), sites=sites)
 
 
 async def _calls(recorder: Recorder, candidate: str, **options: Any) -> tuple[ExtensionCall, ...]:

@@ -45,7 +45,9 @@ async def _serve(bus: Bus, stop: asyncio.Event, settings: Settings) -> None:
 async def compiler(bus: Bus) -> AsyncIterator[None]:
     """A compiler that serves until the test is over."""
     stop = asyncio.Event()
-    settings = Settings(worker="compiler-under-test", compile_timeout_s=400.0, record_timeout_s=200.0)
+    settings = Settings(
+        worker="compiler-under-test", compiler_cpus=1, compile_timeout_s=400.0, record_timeout_s=200.0
+    )
     serving = asyncio.create_task(_serve(bus, stop, settings))
     yield
     stop.set()
@@ -138,6 +140,39 @@ async def test_what_cannot_be_compiled_ends_in_its_verdict(
     assert event.verdict is verdict
     assert said in event.message
     assert event.hashes.candidate == sha256_hex(request.candidate)
+
+
+# Python 3.11's parser takes 8 s for it.
+_BOMB = f"{_MODEL}x = f'{'{a}' * 120_000}'\n"
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("compiler")
+async def test_a_text_that_stalls_the_parser_is_refused_while_other_checks_go_on(bus: Bus) -> None:
+    bomb = asyncio.create_task(_submit(bus, _request(_BOMB)))
+    others = 0
+    while not bomb.done():
+        event = await _submit(bus, _request(f"{_MODEL}# {others}\n"))
+        assert isinstance(event, CompileDone)
+        others += 1
+    assert others > 3 or slots_of(Settings(compiler_cpus=1)) == 1
+    event = await bomb
+    assert isinstance(event, EvalDone)
+    assert (event.verdict, event.stage) == (Verdict.FORMAT_ERROR, "format")
+    assert event.message == "the candidate takes more than 2 s to read"
+
+    event = await _submit(bus, new_request(_MODEL, _REFERENCE + _BOMB))
+    assert isinstance(event, EvalDone)
+    assert event.verdict is Verdict.REFERENCE_ERROR
+    assert event.message == "the reference takes more than 2 s to read"
+
+
+@pytest.mark.usefixtures("compiler")
+async def test_what_the_text_shows_goes_along(bus: Bus) -> None:
+    candidate = f"{_MODEL}    def helper(self, x):\n        return torch.relu(x)\n"
+    event = await _submit(bus, _request(f"import torch\n{candidate}"))
+    assert isinstance(event, CompileDone)
+    assert [(found.code, found.line) for found in event.reading.findings] == [("delegation.aten", 6)]
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from keck_compiler.build_log import capped, shortened
 from keck_compiler.diagnostics import first_error, parse_diagnostics, parse_ptxas
 from keck_compiler.outcome import Outcome
 from keck_compiler.spawning import spawn_cell
+from keck_compiler.target import DEFAULT_ARCH
 from keck_compiler.toolchain import Toolchain
 from keck_sandbox import Exit, Policy
 from keck_sandbox.collect import CellFileError, read_file
@@ -87,8 +88,9 @@ class Builder:
     ) -> tuple[Exit | None, str, bytes | str]:
         """How the build ended (None: it was not done in time), its log, and the module or why there is none."""
         env = self.toolchain.environment() | {"MAX_JOBS": str(self.max_jobs)}
-        if arch:
-            env["TORCH_CUDA_ARCH_LIST"] = arch
+        if arch or call.uses_cuda:
+            # Without device code no architecture matters, but torch asks the GPU for one where none is named.
+            env["TORCH_CUDA_ARCH_LIST"] = arch or DEFAULT_ARCH
         home = self.toolchain.cuda_home
         policy = Policy(
             name="build",

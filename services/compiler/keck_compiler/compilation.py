@@ -9,7 +9,7 @@ from typing import Literal
 
 from keck.errors import BadRequest
 from keck.kinds import Kind, kind_named
-from keck.messages import BuildRecord, CheckRequested, Extension, Heartbeat
+from keck.messages import BuildRecord, CheckRequested, Extension, Heartbeat, Reading
 from keck.settings import Settings
 from keck.verdict import Verdict
 from keck_cell import ExtensionCall
@@ -18,7 +18,10 @@ from keck_compiler.builder import Builder, BuildTimeout, Built, build_key
 from keck_compiler.failure import Failure, format_failure
 from keck_compiler.flags import refused_flag
 from keck_compiler.outcome import Outcome
+from keck_compiler.reading.reader import Reader
+from keck_compiler.reading.request import read_findings, read_form
 from keck_compiler.recorder import Recorder
+from keck_compiler.scan import Site
 from keck_compiler.target import Target, choose_arch, choose_target
 
 __all__ = ["Compilation", "Ready", "Report"]
@@ -34,6 +37,7 @@ class Ready:
     target: Target
     extensions: list[Extension]
     build: BuildRecord
+    reading: Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class _Done:
 class Compilation:
     """Format check, recording, choice of target, builds."""
 
+    reader: Reader
     cache: BuildCache
     recorder: Recorder
     builder: Builder
@@ -62,32 +67,42 @@ class Compilation:
         if time.time() >= request.deadline:
             return _too_late("before its build began")
         await report("format", "checking the form of candidate and reference")
-        kind = _checked_kind(request)
+        kind = _known_kind(request)
         if isinstance(kind, Failure):
             return kind
+        form = await read_form(self.reader, request)
+        if isinstance(form, Failure):
+            return form
         executors = self.executors()
         arch = choose_arch(request.options, self.settings.cuda_arch_list, executors)
-        calls = await self._calls(request, kind, arch)
+        calls = await self._calls(request, kind, arch, form.sites)
         if isinstance(calls, Failure):
             return calls
         target = choose_target(request.options, request.candidate, calls, executors, arch=arch)
         if isinstance(target, str):
             return format_failure(target)
-        return await self._build_all(request, calls, target, report)
+        reading = await read_findings(self.reader, request, calls, low_types=form.low_types)
+        return await self._build_all(request, calls, target, report, reading=reading)
 
     async def _calls(
-        self, request: CheckRequested, kind: Kind, arch: str
+        self, request: CheckRequested, kind: Kind, arch: str, sites: Sequence[Site]
     ) -> tuple[ExtensionCall, ...] | Failure:
         if not kind.builds_extensions:
             return ()
-        calls = await self.recorder.calls(request, arch=arch)
+        calls = await self.recorder.calls(request, arch=arch, sites=sites)
         if isinstance(calls, Failure):
             return calls
         reason = next((found for call in calls if (found := refused_flag(call)) is not None), None)
         return calls if reason is None else format_failure(reason)
 
     async def _build_all(
-        self, request: CheckRequested, calls: Sequence[ExtensionCall], target: Target, report: Report
+        self,
+        request: CheckRequested,
+        calls: Sequence[ExtensionCall],
+        target: Target,
+        report: Report,
+        *,
+        reading: Reading,
     ) -> Ready | Failure:
         started = time.monotonic()
         done: list[_Done] = []
@@ -107,7 +122,8 @@ class Compilation:
                 build = self._record(done, target, started)
                 return _refusal(Verdict.COMPILE_ERROR, outcome.message, outcome.log, build)
         build = self._record(done, target, started) if done else BuildRecord(toolchain=self._versions())
-        return Ready(target=target, extensions=[_extension(item) for item in done], build=build)
+        extensions = [_extension(item) for item in done]
+        return Ready(target=target, extensions=extensions, build=build, reading=reading)
 
     async def _build(
         self, request: CheckRequested, call: ExtensionCall, target: Target
@@ -141,20 +157,13 @@ class Compilation:
         return dict(self.builder.toolchain.versions)
 
 
-def _checked_kind(request: CheckRequested) -> Kind | Failure:
-    """The kind of the check, if both sources are of its form."""
+def _known_kind(request: CheckRequested) -> Kind | Failure:
     try:
-        kind = kind_named(request.kind)
+        return kind_named(request.kind)
     except BadRequest as error:
         return Failure(
             verdict=Verdict.INFRA_ERROR, stage="format", message=str(error), failure_kind="unknown_kind"
         )
-    # The reference first: where it cannot be judged against, nothing is learnt about the candidate.
-    if (problem := kind.reference_problem(request.reference)) is not None:
-        return Failure(verdict=Verdict.REFERENCE_ERROR, stage="format", message=problem)
-    if (problem := kind.candidate_problem(request.candidate)) is not None:
-        return format_failure(problem)
-    return kind
 
 
 def _too_late(when: str) -> Failure:

@@ -119,6 +119,7 @@ class Handler:
             attempts=attempt,
             extensions=ready.extensions,
             build=ready.build,
+            reading=ready.reading,
         )
         await self.bus.publish(
             subjects.compile_done(ready.target.name, request.lane, request.run, request.check_id),

@@ -14,7 +14,7 @@ from keck.messages import CheckRequested
 from keck.scratch import scratch_directory
 from keck_cell import ExtensionCall, ExtensionCallError
 from keck_compiler.failure import Failure, format_failure
-from keck_compiler.scan import Site, builder_sites, may_build, missed_sites
+from keck_compiler.scan import Site, may_build, missed_sites
 from keck_compiler.spawning import spawn_cell
 from keck_compiler.target import capability, expects_cuda
 from keck_compiler.toolchain import Toolchain
@@ -54,15 +54,19 @@ class Recorder:
     timeout_s: float
     memory_bytes: int
 
-    async def calls(self, request: CheckRequested, *, arch: str) -> tuple[ExtensionCall, ...] | Failure:
-        """Every extension the candidate asks for, in order, or why they cannot be known."""
+    async def calls(
+        self, request: CheckRequested, *, arch: str, sites: Sequence[Site]
+    ) -> tuple[ExtensionCall, ...] | Failure:
+        """Every extension the candidate asks for, in order, or why they cannot be known.
+
+        Args:
+            request: the candidate and how it is to be checked.
+            arch: to pretend to, where the candidate expects a GPU.
+            sites: where its text calls builders.
+        """
         source = request.candidate
         if not may_build(source):
             return ()
-        try:
-            sites = builder_sites(source)
-        except ValueError as error:
-            return format_failure(f"the candidate cannot be read for its extensions: {error}")
         pretended = capability(arch) if expects_cuda(source, request.options.device) else ""
         run = await self._record(source, arch=pretended)
         missed = missed_sites(sites, run.lines)

@@ -20,6 +20,7 @@ from keck_compiler.build_cache import BuildCache
 from keck_compiler.builder import Builder
 from keck_compiler.compilation import Compilation
 from keck_compiler.handler import Handler
+from keck_compiler.reading.reader import Reader
 from keck_compiler.recorder import Recorder
 from keck_compiler.toolchain import Toolchain, find_toolchain
 
@@ -36,7 +37,19 @@ async def serve(
     await provision(bus, storage=settings.storage)
     with scratch_directory("compiler") as directory:
         toolchain = await asyncio.to_thread(find_toolchain, directory)
-        await _serve(bus, stop, settings=settings, toolchain=toolchain, worker=worker, isolation=isolation)
+        reader = Reader(directory)
+        try:
+            await _serve(
+                bus,
+                stop,
+                settings=settings,
+                toolchain=toolchain,
+                reader=reader,
+                worker=worker,
+                isolation=isolation,
+            )
+        finally:
+            await reader.close()
 
 
 async def _serve(
@@ -45,6 +58,7 @@ async def _serve(
     *,
     settings: Settings,
     toolchain: Toolchain,
+    reader: Reader,
     worker: Worker,
     isolation: Isolation,
 ) -> None:
@@ -56,6 +70,7 @@ async def _serve(
         bus,
         settings,
         toolchain,
+        reader=reader,
         artifacts=artifacts,
         cache=cache,
         fleet=fleet,
@@ -100,6 +115,7 @@ def _handler(
     settings: Settings,
     toolchain: Toolchain,
     *,
+    reader: Reader,
     artifacts: Artifacts,
     cache: BuildCache,
     fleet: Fleet,
@@ -107,6 +123,7 @@ def _handler(
     isolation: Isolation,
 ) -> Handler:
     compilation = Compilation(
+        reader=reader,
         cache=cache,
         recorder=Recorder(
             toolchain=toolchain, timeout_s=settings.record_timeout_s, memory_bytes=settings.build_memory_bytes

@@ -165,6 +165,7 @@ class Handler:
             reference_pid=reference.process.leader,
             exec_timeout_s=exec_timeout_s,
             reference_timeout_s=max(60.0, self._settings.exec_timeout_s),
+            reading=event.reading,
             scrub=self._scrub,
             lint=kind is LINT,
             reference_hash=event.reference.sha256,

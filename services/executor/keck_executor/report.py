@@ -8,6 +8,7 @@ from keck import __version__
 from keck.hashing import digest_of
 from keck.kinds.lint import LINT
 from keck.messages import MAX_LOG_BYTES, CompileDone, Durations, EvalDone, Flag, Hashes, verdict_of
+from keck.policy import policy_flags, rejection
 from keck.verdict import Verdict
 from keck_executor.judge.job import Outcome
 from keck_sandbox import Exit
@@ -61,6 +62,12 @@ def report(
     elif suspected:
         evidence = f"a first measurement, which was discarded: {suspected}"
         flags.append(Flag(code="timing.measured_again", severity="info", evidence=evidence))
+    timing = outcome.timing if verdict is Verdict.PASSED else None
+    policy = event.options.policy
+    flags += policy_flags(outcome.provenance, policy) if outcome.provenance is not None else []
+    if verdict is Verdict.PASSED and (reason := rejection(flags, policy)) is not None:
+        # What was measured stays: under another policy the same verdict is a pass.
+        verdict, message = Verdict.HACK_DETECTED, reason
     return verdict_of(
         event,
         verdict,
@@ -69,9 +76,10 @@ def report(
         log=_log(outcome, output),
         correct=outcome.correct,
         correctness=outcome.correctness,
-        timing=outcome.timing if verdict is Verdict.PASSED else None,
+        timing=timing,
         flags=flags,
         profile=outcome.profile,
+        provenance=outcome.provenance,
         lint=outcome.lint if event.kind == LINT.name else None,
         durations_s=Durations(
             queued=waited,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import tempfile
 import textwrap
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest_asyncio
 
-from keck.messages import Options
+from keck.messages import Options, Reading
 from keck.settings import load
 from keck_executor.judge.job import Job, Outcome, Phase
 from keck_executor.placement import place
@@ -60,10 +61,16 @@ class Bench:
         options: Options | None = None,
         exec_timeout_s: float = 20.0,
         reference_timeout_s: float = 20.0,
+        reading: Reading | None = None,
+        extensions: Sequence[tuple[str, Path]] = (),
         reference_hash: str = "",
         on_stage: Callable[[str, PooledRunner, PooledRunner], None] = lambda *_: None,
     ) -> Judged:
-        """Judge a pair; `candidate` is a module, or the body of a ``forward`` alone."""
+        """Judge a pair; `candidate` is a module, or the body of a ``forward`` alone.
+
+        Args:
+            extensions: digest of the call that asks for it, and a shared object, of each.
+        """
         self.serial += 1
         runners = [await self.pool.take("candidate"), await self.pool.take("reference")]
         try:
@@ -80,11 +87,15 @@ class Bench:
                 reference_names=("Model", "get_inputs", "get_init_inputs"),
                 candidate_path=str(paths[0]),
                 reference_path=str(paths[1]),
-                extensions=[],
+                extensions=[
+                    (digest, path.stem, shutil.copy(path, runners[0].directory))
+                    for digest, path in extensions
+                ],
                 candidate_pid=runners[0].process.leader,
                 reference_pid=runners[1].process.leader,
                 exec_timeout_s=exec_timeout_s,
                 reference_timeout_s=reference_timeout_s,
+                reading=reading or Reading(),
                 reference_hash=reference_hash,
             )
 

@@ -6,8 +6,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from keck.messages import MAX_LOG_BYTES, EvalDone, Lint, decode, encode
-from keck.testing import sample_compile_done
+from keck.flag_codes import PolicyName
+from keck.messages import (
+    MAX_LOG_BYTES,
+    EvalDone,
+    Flag,
+    Lint,
+    Options,
+    Provenance,
+    RanOperation,
+    decode,
+    encode,
+)
+from keck.testing import sample_compile_done, sample_request
 from keck.verdict import Verdict
 from keck_executor.judge.job import Outcome
 from keck_executor.report import report
@@ -110,6 +121,51 @@ def test_the_lint_comes_along_where_it_was_asked_for(kind: str) -> None:
     done = report(compiled, outcome, exit_=None, output="", facts={}, attempt=1, started=time.time())
     assert done.lint == (found if kind == "lint" else None)
     assert decode(encode(done), EvalDone) == done
+
+
+_TORCH_DID_IT = Provenance(
+    device="cpu", state="traced", operations=[RanOperation(name="aten::mm", count=1, total_us=9.0)]
+)
+
+
+@pytest.mark.parametrize(
+    ("policy", "verdict", "severity"),
+    [("library-allowed", Verdict.PASSED, "info"), ("custom-only", Verdict.HACK_DETECTED, "reject")],
+)
+def test_the_policy_decides_what_came_about_by_others_work(
+    policy: PolicyName, verdict: Verdict, severity: str
+) -> None:
+    slow = Flag(code="timing.single_calls", severity="info", evidence="it waits")
+    event = sample_compile_done(sample_request(options=Options(policy=policy)))
+    outcome = Outcome(
+        serial=1,
+        verdict=Verdict.PASSED,
+        stage="done",
+        message="2.00x the baseline's speed",
+        correct=True,
+        flags=[slow],
+        provenance=_TORCH_DID_IT,
+    )
+    done = report(event, outcome, exit_=None, output="", facts={}, attempt=1, started=time.time())
+    assert done.verdict is verdict
+    assert done.correct is True
+    assert done.provenance == _TORCH_DID_IT
+    assert done.flags[0] == slow
+    assert {flag.code: flag.severity for flag in done.flags[1:]} == {
+        "provenance.no_own_kernel": severity,
+        "delegation.aten": severity,
+    }
+    assert ("custom-only" in done.message) == (verdict is Verdict.HACK_DETECTED)
+    assert done.valid
+
+
+def test_a_failure_stays_what_it_is_under_any_policy() -> None:
+    event = sample_compile_done(sample_request(options=Options(policy="custom-only")))
+    outcome = Outcome(
+        serial=1, verdict=Verdict.WRONG_RESULT, stage="correctness", message="wrong", provenance=_TORCH_DID_IT
+    )
+    done = report(event, outcome, exit_=None, output="", facts={}, attempt=1, started=time.time())
+    assert (done.verdict, done.message) == (Verdict.WRONG_RESULT, "wrong")
 
 
 def test_a_time_that_cannot_be_is_a_hack_once_other_runners_have_shown_it_too() -> None:

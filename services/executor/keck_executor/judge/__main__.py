@@ -28,7 +28,7 @@ from keck_executor.runner.wire import ProtocolError
 
 __all__ = ["main"]
 
-_MAX_JOB = 256 * 1024
+_MAX_JOB = 512 * 1024
 _jobs = msgspec.msgpack.Decoder(Job)
 
 
@@ -93,6 +93,7 @@ def _judge(
         timing=session.timing if decided.verdict is Verdict.PASSED else None,
         flags=session.flags,
         profile=session.profile,
+        provenance=session.provenance,
         lint=session.lint,
         seeds=session.seeds,
         held_s=held,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from keck.messages import EventsMs, Flag, Lint, Profile, Stage, Timing
+from keck.messages import EventsMs, Flag, Lint, Profile, Provenance, Stage, Timing
 from keck.verdict import Verdict
 from keck_executor.devices import Device
 from keck_executor.judge.burst_clock import BurstClock, NotEnqueueable
@@ -20,6 +20,7 @@ from keck_executor.judge.job import Job
 from keck_executor.judge.link import OutOfBudget, RunnerGone, RunnerLink
 from keck_executor.judge.lint import Linted, Linter, Lints
 from keck_executor.judge.outputs import Expected, Ledger, require_same_form, require_tensors, structure_of
+from keck_executor.judge.provenance import asks_for_trace, provenance_of, unjudged_provenance
 from keck_executor.judge.roofline import bytes_that_matter, floor_of
 from keck_executor.judge.side import IN_ARENA, CheckedSide, SingleCall
 from keck_executor.judge.single_clock import Samples, check_call, time_singles
@@ -78,6 +79,7 @@ class Session:
         self.stage: Stage = "load"
         self.timing: Timing | None = None
         self.profile: Profile | None = None
+        self.provenance: Provenance = unjudged_provenance(job, device.kind)
         self.lint: Lint | None = None
         self.flags: list[Flag] = []
         self.suspicion = ""
@@ -107,6 +109,8 @@ class Session:
         if self._job.options.profile:
             self._take_profile()
         self.stage = "done"
+        if asks_for_trace(self._job):
+            self._take_trace()
 
     def close(self) -> None:
         """Free everything on the device that belongs to this check."""
@@ -315,8 +319,8 @@ class Session:
             expect=self._expected_of,
             attach=self._linted.attach,
         )
-        # At a profile the candidate is still needed.
-        last = not self._job.options.profile
+        # At a profile and at a trace the candidate is still needed.
+        last = not (self._job.options.profile or asks_for_trace(self._job))
         calls = self._job.options.timed_calls
         if self._device.bursts and len({inputs.form_id for inputs, _ in self._sets}) == 1:
             clock = BurstClock(
@@ -358,6 +362,15 @@ class Session:
             return  # a table that cannot be had changes no verdict
         tables = [text_of(reply.text) if reply and reply.status is Status.OK else "" for reply in replies]
         self.profile = Profile(torch=tables[0], cuda=tables[1])
+
+    def _take_trace(self) -> None:
+        """See what ran, in a last call."""
+
+        def check(call: SingleCall, expected: Expected) -> None:
+            ledger = Ledger(self._job.options, "none")  # what is compared here counts for nothing
+            check_call(call, expected, ledger, may_mutate=self._may_mutate)
+
+        self.provenance = provenance_of(self._job, self._candidate, self._sets, check)
 
     def device_state(self) -> dict[str, str | float | None]:
         """The device's clock, temperature and throttling right now."""

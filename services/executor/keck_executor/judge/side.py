@@ -99,7 +99,7 @@ class CheckedSide:
         flush: bool = False,
         same_place: bool = False,
         last: bool = False,
-        op: Literal["call", "probe"] = "call",
+        op: Literal["call", "probe", "trace"] = "call",
         double: bool = False,
     ) -> SingleCall:
         """One call over fresh copies of the inputs, at an address that moves.
@@ -115,7 +115,7 @@ class CheckedSide:
             flush: push inputs out of the cache first.
             same_place: at the address of the call before, where that had inputs of this size.
             last: end the runner as soon as it says that it is done.
-            op, double: see :meth:`probe`.
+            op, double: see :meth:`probe`; ``trace`` has the runner say, besides, what ran.
 
         Raises:
             Failed: user code failed, it went on after the call, or there is no memory for what it is given and returns.

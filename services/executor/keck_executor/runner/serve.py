@@ -18,6 +18,8 @@ from typing import Any
 import torch
 
 from keck_executor.runner.memory import DeviceFlags, attach, export
+from keck_executor.runner.trace import profiled, traced
+from keck_executor.runner.trace_lines import pack_trace
 from keck_executor.runner.tree import Unsupported, fills_its_extent, flatten, nodes_from_json, rebuild
 from keck_executor.runner.user_code import (
     MissingName,
@@ -60,6 +62,7 @@ class Runner:
         self._device = device
         self._module: ModuleType | None = None
         self._model: Any = None
+        self._extensions: list[ModuleType] = []
         self._classes: tuple[str, ...] = ()
         self._arenas: dict[int, torch.Tensor] = {}
         self._forms: dict[int, _Form] = {}
@@ -82,6 +85,7 @@ class Runner:
             "probe": self._probe,
             "burst": self._burst,
             "profile": self._profile,
+            "trace": self._trace,
         }
 
     def serve(self) -> None:
@@ -112,7 +116,7 @@ class Runner:
     def _load(self, command: dict[str, Any], _: list[int]) -> Reply:
         self._classes = tuple(command["classes"])
         extensions = {digest: (name, path) for digest, name, path in command["extensions"]}
-        prebuilt_extensions(extensions, role=command["role"])
+        self._extensions = prebuilt_extensions(extensions, role=command["role"])
         self._module = load_module(command["path"], command["role"])
         for name in command["names"]:
             if not hasattr(self._module, name):
@@ -242,14 +246,22 @@ class Runner:
     def _forward(self, command: dict[str, Any], item: list[int]) -> Any:
         if command["null"]:
             return self._last
-        positional, named = _as_arguments(self._inputs(item, self._arenas[command["arena"]]))
+        return self._run(self._arguments(command, item))
+
+    def _arguments(self, command: dict[str, Any], item: list[int]) -> tuple[list[Any], dict[str, Any]]:
+        return _as_arguments(self._inputs(item, self._arenas[command["arena"]]))
+
+    def _run(self, arguments: tuple[list[Any], dict[str, Any]]) -> Any:
         with torch.no_grad():
-            return self._model(*positional, **named)
+            return self._model(*arguments[0], **arguments[1])
 
     def _call(self, command: dict[str, Any], _: list[int]) -> Reply:
         """One call of `forward`, its outputs copied to the arena, the device idle afterwards."""
         with float32_matmul(command["tf32"]):
             output = self._forward(command, command["items"][0])
+        return self._returned(command, output)
+
+    def _returned(self, command: dict[str, Any], output: Any) -> Reply:
         nodes, tensors = flatten(output, sort_keys=True)
         out = self._arenas[command["out"]]
         records, needed = self._put(tensors, out, 0)
@@ -346,12 +358,17 @@ class Runner:
     def _profile(self, command: dict[str, Any], _: list[int]) -> Reply:
         on_cuda = self._device.type == "cuda"
         sort = "self_cuda_time_total" if on_cuda else "self_cpu_time_total"
-        # Not torch.profiler.profile: it looks for torch._inductor, which imports all of it, for seconds.
-        with torch.autograd.profiler.profile(use_device="cuda" if on_cuda else None) as profiler:
+        with profiled(self._device) as profiler:
             self._forward(command, command["items"][0])
             self._synchronize()
         table = profiler.key_averages().table(sort_by=sort, row_limit=12, max_name_column_width=48)
         return _ok(text=table.encode())
+
+    def _trace(self, command: dict[str, Any], _: list[int]) -> Reply:
+        """A call like any other, and what it ran."""
+        arguments = self._arguments(command, command["items"][0])
+        output, lines = traced(lambda: self._run(arguments), self._device, self._extensions)
+        return replace(self._returned(command, output), text=pack_trace(lines))
 
     def _synchronize(self) -> None:
         if self._device.type == "cuda":

@@ -42,13 +42,17 @@ def load_module(path: str, name: str) -> ModuleType:
     return module
 
 
-def prebuilt_extensions(extensions: Mapping[str, tuple[str, str]], *, role: str) -> None:
+def prebuilt_extensions(extensions: Mapping[str, tuple[str, str]], *, role: str) -> list[ModuleType]:
     """Make ``load_inline`` and ``load`` return what the compiler built.
 
     Args:
         extensions: digest of the call to module name and path of the shared object.
         role: whose code runs here, for the message.
+
+    Returns:
+        the modules that are loaded in this way, as they are.
     """
+    loaded: list[ModuleType] = []
 
     def provide(call: ExtensionCall) -> object:
         found = extensions.get(call.digest())
@@ -66,9 +70,11 @@ def prebuilt_extensions(extensions: Mapping[str, tuple[str, str]], *, role: str)
         assert spec is not None
         module = importlib.util.module_from_spec(spec)
         loader.exec_module(module)
+        loaded.append(module)
         return module
 
     replace_builders(provide)
+    return loaded
 
 
 def seed_everything(seed: int) -> None:
