@@ -275,12 +275,17 @@ class BurstClock:
             self._staging[i * self._slot : i * self._slot + each.master.numel()].copy_(each.master)
 
     def _decoys(self, held: torch.Tensor, k: int) -> None:
-        """Valid inputs in the wrong places: what fires before the reveal computes the wrong thing."""
+        """One set's inputs in every place: valid, and saying nothing about which set will be revealed where.
+
+        What fires before the reveal computes the wrong thing. The sets in another order would not do: whoever
+        reads them while the calls are enqueued could compute every answer of the burst before the clock starts.
+        """
         if k == 1:
             held.zero_()
             return
-        held[self._slot :].copy_(self._staging[: (k - 1) * self._slot])
-        held[: self._slot].copy_(self._staging[(k - 1) * self._slot : k * self._slot])
+        decoy = self._random.choice(self._sets)[0].master
+        for i in range(k):
+            held[i * self._slot : i * self._slot + decoy.numel()].copy_(decoy)
 
     def _abandon(self, side: CheckedSide, box: _Mailbox, serial: int, ready: Reply | None) -> None:
         """Let a burst that was not enqueued run out on its decoys, and say why it counts for nothing."""

@@ -66,11 +66,16 @@ class InputDrawer:
         self._arena: Arena | None = None
         self.forms: list[Form] = []
         self.seeds: list[int] = []
+        """Of every set; of the many that are drawn for timing only the last one's, which comes last."""
+        self._many = False
         self.on_device = True
         """Whether ``get_inputs`` ran with the device as its default."""
 
-    def draw(self) -> InputSet | Reply:
+    def draw(self, *, among_many: bool = False) -> InputSet | Reply:
         """A fresh set, or the reference's reply where drawing failed.
+
+        Args:
+            among_many: one of so many that their seeds are not all told.
 
         Raises:
             Failed: there is no memory for it.
@@ -82,6 +87,9 @@ class InputDrawer:
             reply = self._draw(seed, int(reply.numbers[1]))
         if reply.status is not Status.OK:
             return reply
+        if among_many and self._many:
+            self.seeds.pop()
+        self._many = among_many
         self.seeds.append(seed)
         self.on_device = self.on_device and bool(reply.numbers[0])
         return self._take(reply)

@@ -132,6 +132,8 @@ class RunnerLink:
         Raises:
             BrokenProtocol: one of them does not stand still.
         """
+        if self._frozen:
+            return
         self._frozen = True
         if not freeze(self._pid, timeout_s=_FREEZE_S, family=self._has_children()):
             raise BrokenProtocol(self.side, "not all of it stands still when it is stopped")

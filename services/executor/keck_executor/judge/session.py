@@ -258,11 +258,23 @@ class Session:
             self._reference,
             self._sets,
             self._ledger,
+            fresh=self._fresh_set,
             device=self._device,
             calls=calls,
             budget_s=budget_s,
             may_mutate=self._may_mutate,
         )
+
+    def _fresh_set(self) -> tuple[InputSet, Expected]:
+        """Inputs that nobody has seen, and what the reference makes of them."""
+        drawn = self._drawer.draw(among_many=True)
+        if not isinstance(drawn, InputSet):
+            raise failure_of("reference", drawn, "calling get_inputs")
+        for side in (self._reference, self._candidate):
+            side.learn(self._drawer.forms)
+        expected = self._expected_of(self._reference.call(drawn, tf32="off"))
+        self._candidate.out_bytes = self._reference.out_bytes  # this set's outputs may be the largest so far
+        return drawn, expected
 
     def _take_profile(self) -> None:
         """Profiler tables of one call of each side, for people: told by the runners, believed by nobody."""

@@ -23,8 +23,9 @@ __all__ = [
     "OUT_ARENA",
     "STATE_ARENA",
     "CheckedSide",
+    "Commit",
     "SingleCall",
-    "fingerprint",
+    "commit",
     "flat_bytes",
 ]
 
@@ -33,7 +34,7 @@ OUT_ARENA = 2
 STATE_ARENA = 3
 JITTER_SLOTS = 16
 """Places, 512 bytes apart, at one of which the inputs of a call begin."""
-_FINGERPRINT_POINTS = 4096
+_COMMIT_POINTS = 4096
 _FIRST_GUESS = 16 << 20
 
 
@@ -48,6 +49,8 @@ class SingleCall:
     """From the command to the commit, by the judge's clock."""
     mutated: tuple[int, ...]
     """Indices of input tensors whose bytes have changed."""
+    committed: tuple[Commit, ...] = ()
+    """What was read of the outputs before the clock stopped, where a device may still have been at work."""
 
 
 class CheckedSide:
@@ -100,8 +103,10 @@ class CheckedSide:
     ) -> SingleCall:
         """One call over fresh copies of the inputs, at an address that moves.
 
-        The runner stands still from the end of the call to its next command: what it might go on doing can
-        neither touch outputs that are being compared, nor slow the other side down while that is timed.
+        The runner stands still from before its inputs are written until the clock runs, so that nothing of it can
+        find them early; and again from the end of the call to its next command: what it might go on doing can
+        neither touch outputs that are being compared, nor slow the other side down while that is timed. The clock
+        stops when the runner has: what its other processes do until then is paid for.
 
         Args:
             inputs: the set; its master is copied into the arena before the clock starts.
@@ -114,9 +119,9 @@ class CheckedSide:
             BrokenProtocol: it described its outputs impossibly, or could not be stopped.
         """
         size = inputs.form.size
-        self.link.thaw()
         self.ensure(IN_ARENA, size + JITTER_SLOTS * ALIGNMENT)
         self.ensure(OUT_ARENA, self.out_bytes or _FIRST_GUESS)
+        self.link.freeze()  # until `send`
         base = ALIGNMENT * secrets.randbelow(JITTER_SLOTS)
         held, out = self.memory(IN_ARENA)[base : base + size], self.memory(OUT_ARENA)
         held.copy_(inputs.master)
@@ -139,12 +144,12 @@ class CheckedSide:
             raise BrokenProtocol("reference", "no room for outputs that fit")
         # A candidate's arena is made for the reference's outputs: what does not fit has another form.
         outputs = self._outputs(reply)
-        if self.device.kind == "cuda":
-            fingerprint(outputs[-1:])  # the commit: read by the judge, in its own context
+        committed = commit(outputs[-1:]) if self.device.kind == "cuda" else ()
+        self.link.freeze()
         seconds = time.perf_counter() - started
         self.out_bytes = max(self.out_bytes, min(needed, out.numel()))
-        self.link.freeze()
-        return SingleCall(reply, outputs, seconds, () if null else mutated_tensors(inputs, held))
+        mutated = () if null else mutated_tensors(inputs, held)
+        return SingleCall(reply, outputs, seconds, mutated, committed)
 
     def close(self) -> None:
         """Free all arenas."""
@@ -176,15 +181,28 @@ def flat_bytes(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8)
 
 
-def fingerprint(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Bytes at random places of each tensor, read by the judge and settled: the commit of a call."""
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Bytes at random places of a tensor, as they were when the clock stopped."""
+
+    tensor: torch.Tensor
+    places: torch.Tensor
+    values: torch.Tensor
+
+    def still_holds(self) -> bool:
+        """Whether they are the same now: if not, work was still running."""
+        return torch.equal(flat_bytes(self.tensor).take(self.places), self.values)
+
+
+def commit(tensors: Sequence[torch.Tensor]) -> tuple[Commit, ...]:
+    """Read random places of each tensor, in the judge's own context, and wait until that is done."""
     taken = []
     for tensor in tensors:
         if tensor.numel() == 0:
             continue
         size = tensor.numel() * tensor.element_size()
-        places = torch.randint(0, size, (min(size, _FINGERPRINT_POINTS),), device=tensor.device)
-        taken.append(flat_bytes(tensor).take(places))
-    if taken and taken[-1].is_cuda:
+        places = torch.randint(0, size, (min(size, _COMMIT_POINTS),), device=tensor.device)
+        taken.append(Commit(tensor, places, flat_bytes(tensor).take(places)))
+    if taken and taken[-1].values.is_cuda:
         torch.cuda.synchronize()
-    return taken
+    return tuple(taken)

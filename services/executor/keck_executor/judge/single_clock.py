@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -44,13 +44,20 @@ def check_call(call: SingleCall, expected: Expected, ledger: Ledger, *, may_muta
     """Judge one call of the candidate.
 
     Raises:
-        Failed: the outputs differ from the reference's, or an input was changed that the reference leaves alone.
+        Failed: the outputs differ from the reference's, an input was changed that the reference leaves alone, or
+            the outputs came about after the clock had stopped.
     """
     require_same_form(call.reply.nodes, call.reply.tensors, expected)
     if call.reply.status is not Status.OK:
         raise BrokenProtocol("candidate", "outputs of the right form that do not fit")
     changed = [index for index in call.mutated if index not in may_mutate]
     ledger.compare(call.outputs, expected)
+    if not all(each.still_holds() for each in call.committed):
+        raise Failed(
+            Verdict.HACK_DETECTED,
+            "outputs changed after forward had returned and the device was said to be idle: work was still running",
+            correct=False,
+        )
     if changed:
         raise Failed(
             Verdict.WRONG_RESULT,
@@ -65,12 +72,17 @@ def time_singles(
     sets: Sequence[tuple[InputSet, Expected]],
     ledger: Ledger,
     *,
+    fresh: Callable[[], tuple[InputSet, Expected]],
     device: Device,
     calls: int,
     budget_s: float,
     may_mutate: Sequence[int],
 ) -> Samples:
-    """Alternate calls of both sides (ABBA) over the same sets until there are enough, or time is up.
+    """Alternate calls of both sides (ABBA) over the same inputs until there are enough, or time is up.
+
+    Each pair of calls has inputs that the candidate has not seen: answers kept from earlier calls are of no use,
+    however they are found again. Only when time is up before there are enough pairs to speak of are `sets` used
+    again.
 
     The cost of the protocol itself, measured by null calls of the reference's runner, is taken off both sides.
     """
@@ -82,7 +94,7 @@ def time_singles(
     raw_reference: list[float] = []
     until = time.monotonic() + budget_s
     while len(raw_candidate) < calls and (time.monotonic() < until or len(raw_candidate) < _MIN_PAIRS):
-        inputs, expected = order.choice(sets)
+        inputs, expected = fresh() if time.monotonic() < until else order.choice(sets)
         first_is_reference = len(raw_candidate) % 2 == 0
         if first_is_reference:
             raw_reference.append(_reference_call(reference, inputs))
