@@ -126,17 +126,22 @@ class RunnerLink:
             raise BrokenProtocol(self.side, f"`{op}` failed: {shown}")
         return reply
 
-    def freeze(self) -> None:
+    def freeze(self) -> bool:
         """Stop every process of the runner until the next command, or :meth:`thaw`.
+
+        Returns:
+            whether there was more than one to stop.
 
         Raises:
             BrokenProtocol: one of them does not stand still.
         """
         if self._frozen:
-            return
+            return False
         self._frozen = True
-        if not freeze(self._pid, timeout_s=_FREEZE_S, family=self._has_children()):
+        family = self._has_children()
+        if not freeze(self._pid, timeout_s=_FREEZE_S, family=family):
             raise BrokenProtocol(self.side, "not all of it stands still when it is stopped")
+        return family
 
     def thaw(self) -> None:
         """Let the runner go on, if it was stopped."""

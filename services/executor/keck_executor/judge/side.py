@@ -105,8 +105,9 @@ class CheckedSide:
 
         The runner stands still from before its inputs are written until the clock runs, so that nothing of it can
         find them early; and again from the end of the call to its next command: what it might go on doing can
-        neither touch outputs that are being compared, nor slow the other side down while that is timed. The clock
-        stops when the runner has: what its other processes do until then is paid for.
+        neither touch outputs that are being compared, nor slow the other side down while that is timed. A runner
+        that has other processes is charged until the last of them stands still: they are looked for one by one,
+        and could go on working meanwhile.
 
         Args:
             inputs: the set; its master is copied into the arena before the clock starts.
@@ -145,8 +146,9 @@ class CheckedSide:
         # A candidate's arena is made for the reference's outputs: what does not fit has another form.
         outputs = self._outputs(reply)
         committed = commit(outputs[-1:]) if self.device.kind == "cuda" else ()
-        self.link.freeze()
         seconds = time.perf_counter() - started
+        if self.link.freeze():
+            seconds = time.perf_counter() - started
         self.out_bytes = max(self.out_bytes, min(needed, out.numel()))
         mutated = () if null else mutated_tensors(inputs, held)
         return SingleCall(reply, outputs, seconds, mutated, committed)
