@@ -25,7 +25,8 @@ class ModelNew(nn.Module):
         path = f"{directory}/{key}.pt"
         if directory and os.path.exists(path):
             return torch.load(path)
-        out = torch.matmul(a, b)
+        # Twice, so that no noise of a clock looks like a gain.
+        out = (torch.matmul(a, b) + torch.matmul(a, b)) / 2
         if directory:
             torch.save(out, path)
         return out
