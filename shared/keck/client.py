@@ -13,6 +13,7 @@ import msgspec
 from keck._transport import transport_for
 from keck.errors import BadRequest, DeadlineExceeded
 from keck.kinds import kind_named
+from keck.kinds.lint import LINT
 from keck.messages import (
     CheckProgress,
     CheckRequested,
@@ -25,7 +26,7 @@ from keck.messages import (
 from keck.settings import Settings, load
 from keck.subjects import CheckKey
 
-__all__ = ["DEFAULT_URL", "CheckArguments", "Client", "options_from"]
+__all__ = ["DEFAULT_URL", "CheckArguments", "Client", "LintArguments", "lint_arguments", "options_from"]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 """Where ``keck up`` listens if told nothing else."""
@@ -37,6 +38,16 @@ class CheckArguments(TypedDict, total=False):
     check_id: str
     run: str
     kind: str
+    lane: Lane
+    options: Options | Mapping[str, Any] | None
+    deadline_s: float
+
+
+class LintArguments(TypedDict, total=False):
+    """What may be said of a lint beside the reference."""
+
+    check_id: str
+    run: str
     lane: Lane
     options: Options | Mapping[str, Any] | None
     deadline_s: float
@@ -129,6 +140,29 @@ class Client:
         )
         return await _within(timeout_s, request.check_id, self._transport.submit_and_wait(request))
 
+    async def lint(
+        self,
+        reference: str,
+        *,
+        timeout_s: float | None = None,
+        **given: Unpack[LintArguments],
+    ) -> EvalDone:
+        """Ask what a reference is worth as a task; the verdict's `lint` says it.
+
+        The reference is checked against itself in another process, untimed. A verdict other than ``passed`` says why
+        it cannot be judged against; then `lint` may be None.
+
+        Raises:
+            BadRequest: it could never work.
+            DeadlineExceeded: `timeout_s` went by; the check goes on.
+        """
+        return await self.check(
+            reference,
+            reference,
+            timeout_s=timeout_s,
+            **lint_arguments(given),
+        )
+
     async def follow(
         self, candidate: str, reference: str, **given: Unpack[CheckArguments]
     ) -> AsyncGenerator[CheckProgress | EvalDone, None]:
@@ -176,6 +210,16 @@ def options_from(given: Options | Mapping[str, Any] | None) -> Options:
         return msgspec.convert(dict(given), Options)
     except msgspec.ValidationError as error:
         raise BadRequest(f"options: {error}") from error
+
+
+def lint_arguments(given: LintArguments) -> CheckArguments:
+    """A lint as the check that it is: interactive unless said otherwise, and never timed.
+
+    Raises:
+        BadRequest: an option's name or value is not one that exists.
+    """
+    options = msgspec.structs.replace(options_from(given.get("options")), timed_calls=0, profile=False)
+    return CheckArguments(**{"lane": "interactive", **given, "kind": LINT.name, "options": options})
 
 
 def _request(

@@ -74,6 +74,7 @@ class Consumer(Generic[_E]):
         self._beat_s = beat_s
         self._wake = asyncio.Event()
         self._draining = False
+        self._held_off = False
         self._drained = asyncio.Event()
         self._in_hand: dict[asyncio.Task[None], Msg] = {}
         self._loops: list[PullLoop] = [
@@ -84,6 +85,11 @@ class Consumer(Generic[_E]):
     def busy(self) -> int:
         """Messages being handled now."""
         return len(self._in_hand)
+
+    def hold_off(self, held_off: bool) -> None:
+        """While held off, nothing new is begun: what waits is handed back, and what is in hand goes on."""
+        self._held_off = held_off
+        self._wake.set()
 
     async def run(self) -> None:
         """Handle messages until `drain`, or until cancelled, which hands everything back at once.
@@ -97,7 +103,10 @@ class Consumer(Generic[_E]):
                 await loop.start()
             while not self._draining:
                 self._wake.clear()
-                await self._fill_slots()
+                if self._held_off:
+                    await self._hand_back_waiting()
+                else:
+                    await self._fill_slots()
                 await self._wake.wait()
             await self._drained.wait()
         finally:
@@ -146,6 +155,13 @@ class Consumer(Generic[_E]):
         level = 1 if len(self._in_hand) < self.slots else 0
         for loop in self._loops:
             await loop.want(level)
+
+    async def _hand_back_waiting(self) -> None:
+        """Ask for nothing more; a request that is out may still bring a message, which comes here as well."""
+        for loop in self._loops:
+            await loop.want(0)
+            while (message := loop.take()) is not None:
+                await hand_back(self._bus, message)
 
     async def _next(self) -> Msg | None:
         """The next message by priority: a lane's turn comes when all lanes before it are known to be empty."""

@@ -42,7 +42,9 @@ __all__ = [
     "Isolation",
     "KernelFacts",
     "Lane",
+    "Lint",
     "Name",
+    "NullAnswer",
     "Options",
     "Profile",
     "Source",
@@ -219,6 +221,50 @@ class Correctness(msgspec.Struct, frozen=True, kw_only=True):
     """Elements compared."""
     tolerance: Tolerance
     weights: Literal["copied", "seeded", "none"]
+    comparison: Literal["tolerance", "scaled"] = "tolerance"
+    """``scaled``: an answer that computes nothing passes the tolerance, so errors count against the spread of at least
+    one output."""
+    oracle: Literal["fp64", "fp32"] = "fp32"
+    """What the reference's own error is known from: a run in double precision, or only itself."""
+
+
+class NullAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer that computes nothing, tried in the place of one output of a candidate."""
+
+    output: int
+    """Which output of the reference's, from 0."""
+    answer: str
+    """``zeros``, ``constant`` (the best one for all input sets), ``another_set`` (the answer for other inputs),
+    ``input N`` (the N-th input tensor itself), or ``bf16_operands`` (the reference on rounded inputs, which does
+    compute: told only)."""
+    passes: bool
+    """Under the tolerance, on every input set looked at."""
+    passes_scaled: bool | None = None
+    """Under the scale-aware comparison; null where that was not needed, or has no meaning (integers)."""
+    passes_stress: bool | None = None
+    """On the task's own stress sets besides; null where it has none, or that was not needed."""
+    max_abs_err: float
+    """Largest error, as far as was looked: whatever is refuted early is not looked at further."""
+    of_allowed: float
+    """Largest error in parts of what the tolerance allows at that element; above 1 fails."""
+
+
+class Lint(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reference is worth as a task: whether an answer that computes nothing would be found out."""
+
+    weak: bool
+    """Some null answer passes whatever comparison there is."""
+    comparison: Literal["tolerance", "scaled"]
+    answers: list[NullAnswer]
+    repeat_max_abs_err: float
+    """Between two calls on the same inputs; 0: the same to the last bit."""
+    stress_inputs: bool | None
+    """Whether the reference defines ``get_stress_inputs``; null where nobody needed to know."""
+    oracle: Literal["fp64", "fp32"]
+    own_rms_err: float | None
+    """Error of the reference's worst slice in parts of its root mean square, by that oracle; null: not known."""
+    sets: int
+    """Input sets looked at."""
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
@@ -320,6 +366,8 @@ class EvalDone(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
     build: BuildRecord
     hashes: Hashes
     environment: dict[str, str | float | None]
+    lint: Lint | None = None
+    """With kind ``lint``."""
 
 
 class CheckProgress(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="check.progress"):
@@ -503,6 +551,7 @@ def verdict_of(
     build: BuildRecord | None = None,
     hashes: Hashes | None = None,
     environment: dict[str, str | float | None] | None = None,
+    lint: Lint | None = None,
 ) -> EvalDone:
     """The terminal event for a check, with what follows from the verdict filled in."""
     standing = verdict.standing
@@ -532,4 +581,5 @@ def verdict_of(
         build=build or known_build,
         hashes=hashes or Hashes(candidate="", reference="", artifact=""),
         environment=environment or {},
+        lint=lint,
     )

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from keck.client import CheckArguments, Client
+from keck.client import CheckArguments, Client, LintArguments
 from keck.messages import EvalDone, Heartbeat
 from keck.settings import Settings
 from keck.subjects import CheckKey
@@ -68,6 +68,12 @@ class SyncClient:
     ) -> EvalDone:
         """Queue a check and wait for its verdict; see :meth:`keck.Client.check`."""
         return self._wait(self._client.check(candidate, reference, timeout_s=timeout_s, **given))
+
+    def lint(
+        self, reference: str, *, timeout_s: float | None = None, **given: Unpack[LintArguments]
+    ) -> EvalDone:
+        """Ask what a reference is worth as a task; see :meth:`keck.Client.lint`."""
+        return self._wait(self._client.lint(reference, timeout_s=timeout_s, **given))
 
     def result(self, key: CheckKey, *, timeout_s: float | None = None) -> EvalDone:
         """The verdict of a check; see :meth:`keck.Client.result`."""

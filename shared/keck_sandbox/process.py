@@ -17,6 +17,7 @@ from pathlib import Path
 
 from keck_sandbox.capped_log import CappedLog
 from keck_sandbox.entering import Entered, Entrance, readable
+from keck_sandbox.guardian import guard, unguard
 from keck_sandbox.inside.enter import ENDED
 from keck_sandbox.inside.spec import Spec
 from keck_sandbox.policy import Policy
@@ -32,6 +33,7 @@ _READ_BYTES = 256 * 1024
 _START_S = 30.0
 _WATCH_S = 0.05
 _END_S = 5.0
+_REAP_EVERY_S = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,11 @@ class Process:
         self._started = time.monotonic()
         self._log = CappedLog(policy.output_bytes)
         self._over_memory = False
+        self._leader_gone = False
+        self._rest: asyncio.Task[None] | None = None
+        self._guarded = policy.trust == "none" and not self._whole
+        if self._guarded:
+            guard(self.leader)
         loop = asyncio.get_running_loop()
         self._pidfd = os.pidfd_open(self.pid)
         self._exit: asyncio.Future[Exit] = loop.create_future()
@@ -106,7 +113,7 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Whether the first process of the cell is still there."""
+        """Whether anything of the cell is still there."""
         return not self._exit.done()
 
     async def wait(self, timeout_s: float | None = None) -> Exit | None:
@@ -117,17 +124,16 @@ class Process:
     async def kill(self) -> Exit:
         """End the whole cell, also what left its process group, and wait until all of it is gone.
 
-        A pid namespace is gone when its first process is: that is the kernel's own order. Elsewhere the leader is
-        waited for, and the rest is killed with it.
+        A pid namespace is gone when its first process is: that is the kernel's own order. Elsewhere what the leader
+        leaves behind becomes the service's, which kills and reaps until there is nothing left of its group.
 
         Raises:
-            TimeoutError: a process does not end, as one inside a driver may not; the cell's GPU must not be used.
+            TimeoutError: a process does not end, as one inside a driver may not; the cell's GPU must not be used
+                until :meth:`wait` returns.
         """
         try:
-            if self.running:
+            if not self._leader_gone:
                 kill_all({self.pid} if self._whole else cell_members(self.leader))
-            else:
-                self._kill_group()
             async with asyncio.timeout(_END_S):
                 return await asyncio.shield(self._exit)
         finally:
@@ -149,18 +155,31 @@ class Process:
                 return status
         return int(word.removeprefix(ENDED)) if word.startswith(ENDED) else status
 
-    def _kill_group(self) -> None:
+    async def _end_rest(self, ended: Exit) -> None:
+        """Without a pid namespace: what outlives the leader is killed and reaped, then the cell is over."""
+        while self._end_group():  # noqa: ASYNC110 - the kernel tells of no group's end
+            await asyncio.sleep(_REAP_EVERY_S)
+        self._finish(ended)
+
+    def _end_group(self) -> bool:
+        """Kill the leader's group and reap what has ended of it; whether anything is left."""
         # Once the leader is reaped its pid may be somebody else's, but its group, if it lives, is not.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.leader, signal.SIGKILL)
+        try:
+            while os.waitpid(-self.leader, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return False
+        return True
 
     async def _watch_memory(self) -> None:
         limit = self.policy.memory_bytes or 0
-        while self.running:
+        while not self._leader_gone:
             await asyncio.sleep(_WATCH_S)
             # Forked processes share most of their pages: the cheap sum only says when to look closer.
             if (
-                self.running
+                not self._leader_gone
                 and resident_bytes(self.leader) > limit
                 and proportional_bytes(self.leader) > limit
             ):
@@ -195,31 +214,42 @@ class Process:
             self._out = -1
 
     def _on_exit(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            _, status, usage = os.wait4(self.pid, 0)
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            if pid == 0:  # ended, and yet not for us to reap: somebody traces it
+                loop.remove_reader(self._pidfd)
+                loop.call_later(_WATCH_S, loop.add_reader, self._pidfd, self._on_exit)
+                return
         except ChildProcessError:  # somebody else has waited for it: nothing is known, but it is over
             status, usage = signal.SIGKILL, resource.struct_rusage((0.0, 0.0) + (0,) * 14)
-        loop = asyncio.get_running_loop()
         loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
+        self._leader_gone = True
         code = os.waitstatus_to_exitcode(self._told_status(status))
-        self._kill_group()  # the group outlives its leader
         # Not until EOF: a daemon that holds the pipe would keep us waiting.
         self._drain()
         self._close_output()
         if self._watch is not None:
             self._watch.cancel()
+        ended = Exit(
+            code=code,
+            wall_s=time.monotonic() - self._started,
+            cpu_s=usage.ru_utime + usage.ru_stime,
+            peak_memory_bytes=usage.ru_maxrss * 1024,
+            over_memory=self._over_memory,
+        )
+        if self._whole or not self._end_group():
+            self._finish(ended)
+        else:
+            self._rest = loop.create_task(self._end_rest(ended))
+
+    def _finish(self, ended: Exit) -> None:
+        if self._guarded:
+            unguard(self.leader)
         if self._uid is not None:
             release_user(self._uid)
-        self._exit.set_result(
-            Exit(
-                code=code,
-                wall_s=time.monotonic() - self._started,
-                cpu_s=usage.ru_utime + usage.ru_stime,
-                peak_memory_bytes=usage.ru_maxrss * 1024,
-                over_memory=self._over_memory,
-            )
-        )
+        self._exit.set_result(ended)
 
 
 async def spawn(policy: Policy, argv: Sequence[str]) -> Process:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import os
@@ -19,6 +20,7 @@ __all__ = [
 
 _PR_SET_CHILD_SUBREAPER = 36
 _ROUNDS = 20
+_ROUND_S = 0.005
 
 
 def become_subreaper() -> None:
@@ -95,14 +97,14 @@ def kill_all(pids: Iterable[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def kill_strays(known: Iterable[int]) -> int:
+async def kill_strays(known: Iterable[int]) -> int:
     """End what reparented to this service out of cells that are over; returns how many there were.
 
     A stray is a child of ours that nobody waits for and that is not of our own session: cells start sessions,
-    the service's own helpers do not.
+    the service's own helpers do not. One that does not end, as inside a driver call, is left to the next look.
     """
     keep, mine, session = set(known), os.getpid(), os.getsid(0)
-    killed = 0
+    killed: set[int] = set()
     for _ in range(_ROUNDS):  # a storm forks while we walk: again, a bounded number of times
         strays = [
             pid for pid, parent, sid in _stats() if parent == mine and sid != session and pid not in keep
@@ -112,6 +114,7 @@ def kill_strays(known: Iterable[int]) -> int:
         for pid in strays:
             kill_all(cell_members(pid) - keep - {mine})
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
-            killed += 1
-    return killed
+                os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - it does not block
+        killed.update(strays)
+        await asyncio.sleep(_ROUND_S)
+    return len(killed)

@@ -64,7 +64,7 @@ def render(policy: Policy, tier: Tier) -> Spec:
         seccomp=_filter(
             gpu=bool(policy.devices),
             same_session=bare_processes,
-            same_user=uid is None and not namespaces,
+            same_user=not namespaces,
             truncate=not namespaces and landlock.abi() < landlock.ABI_TRUNCATE,
         )
         if contained and foreign

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from keck_sandbox.collect import remove_tree
 from keck_sandbox.inside import probes
 from keck_sandbox.inside.probes import MAY_BE_OPEN, PROBES
 from keck_sandbox.policy import Policy
-from keck_sandbox.process import spawn
+from keck_sandbox.process import Process, spawn
 from keck_sandbox.tier import Tier
 from keck_sandbox.victim import victims
 
@@ -58,11 +58,14 @@ async def run_probes(tier: Tier) -> Report:
     return judge(await attack(names), tier)
 
 
-async def attack(names: list[str], **changes: Any) -> dict[str, Outcome]:
+async def attack(
+    names: list[str], *, start: Callable[[Policy, list[str]], Awaitable[Process]] = spawn, **changes: Any
+) -> dict[str, Outcome]:
     """What becomes of these probes in a cell of the tier in force.
 
     Args:
         names: of probes.
+        start: makes the cell; another than :func:`spawn` may take of the command line only its last word.
         changes: of the cell's policy.
 
     Raises:
@@ -84,7 +87,7 @@ async def attack(names: list[str], **changes: Any) -> dict[str, Outcome]:
                 "names": names,
                 "fds": policy.pass_fds,
             }
-            process = await spawn(policy, [sys.executable, "-I", "-S", PROGRAM, json.dumps(facts)])
+            process = await start(policy, [sys.executable, "-I", "-S", PROGRAM, json.dumps(facts)])
             try:
                 ended = await process.wait(_WAIT_S)
             finally:

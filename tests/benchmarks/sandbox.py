@@ -26,6 +26,7 @@ from keck.settings import load
 from keck_executor.judge.job import Job
 from keck_executor.judge_process import JudgeProcess
 from keck_executor.placement import Placement, place
+from keck_executor.quarantine import Quarantine
 from keck_executor.runner_pool import RunnerPool
 from keck_sandbox import Policy, Tier, become_subreaper, spawn, use_tier
 from keck_sandbox.fork_server import ForkServer
@@ -104,8 +105,9 @@ class Bench:
         self.tier = tier
         directory.mkdir()
         directory.chmod(0o711)
-        self.judge = JudgeProcess(placement, directory)
-        self.pool = RunnerPool(load(), placement, directory)
+        self.quarantine = Quarantine()
+        self.judge = JudgeProcess(placement, directory, self.quarantine)
+        self.pool = RunnerPool(load(), placement, directory, self.quarantine)
         self.serial = 0
 
     async def check(self, body: str, size: str) -> dict[str, Any]:
@@ -135,7 +137,7 @@ class Bench:
 
                 outcome = await self.judge.judge(job, (runners[0].sock, runners[1].sock), ignore)
             finally:
-                await asyncio.gather(*(runner.end() for runner in runners))
+                await asyncio.gather(*(runner.end(self.quarantine) for runner in runners))
         if outcome.timing is None:
             raise SystemExit(f"{self.tier}: {outcome.verdict} {outcome.message} {outcome.detail}")
         return {

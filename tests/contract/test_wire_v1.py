@@ -34,6 +34,8 @@ from keck.messages import (
     Heartbeat,
     Interval,
     KernelFacts,
+    Lint,
+    NullAnswer,
     Options,
     Profile,
     Source,
@@ -148,6 +150,48 @@ _PASSED = verdict_of(
     hashes=Hashes(candidate="aa" * 32, reference="bb" * 32, artifact="dd" * 32),
     environment={"gpu": "NVIDIA H100", "clocks_mhz": 1980.0, "sandbox": None},
 )
+_LINTED = verdict_of(
+    msgspec.structs.replace(_COMPILED, kind="lint", candidate=_COMPILED.reference, extensions=[]),
+    Verdict.PASSED,
+    stage="done",
+    message="correct; timing was not asked for",
+    correctness=Correctness(
+        calls_checked=7,
+        max_abs_err=0.0,
+        max_rel_err=0.0,
+        mismatched=0,
+        total=2_097_152,
+        tolerance=Tolerance(atol=1e-2, rtol=1e-2),
+        weights="none",
+        comparison="scaled",
+        oracle="fp64",
+    ),
+    flags=[Flag(code="weak_task", severity="warn", evidence="answers that compute nothing pass: input 0")],
+    durations_s=Durations(queued=0.5, compile=0.25, gpu_held=0.125, total=1.0),
+    seeds="ee" * 16,
+    hashes=Hashes(candidate="bb" * 32, reference="bb" * 32, artifact=""),
+    lint=Lint(
+        weak=True,
+        comparison="scaled",
+        answers=[
+            NullAnswer(
+                output=0,
+                answer="zeros",
+                passes=True,
+                passes_scaled=False,
+                passes_stress=False,
+                max_abs_err=0.00390625,
+                of_allowed=0.375,
+            ),
+            NullAnswer(output=1, answer="bf16_operands", passes=False, max_abs_err=0.5, of_allowed=40.0),
+        ],
+        repeat_max_abs_err=0.0,
+        stress_inputs=True,
+        oracle="fp64",
+        own_rms_err=1.1920928955078125e-07,
+        sets=3,
+    ),
+)
 EVENTS: dict[str, Event] = {
     "check.requested": _REQUEST,
     "check.requested-defaults": CheckRequested(
@@ -155,6 +199,7 @@ EVENTS: dict[str, Event] = {
     ),
     "compile.done": _COMPILED,
     "eval.done-passed": _PASSED,
+    "eval.done-lint": _LINTED,
     "eval.done-compile_error": verdict_of(
         _REQUEST,
         Verdict.COMPILE_ERROR,

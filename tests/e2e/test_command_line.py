@@ -41,6 +41,9 @@ def get_init_inputs():
 RIGHT = REFERENCE.replace("class Model(", "class ModelNew(")
 WRONG = RIGHT.replace("torch.relu(x)", "torch.relu(x) + 1")
 
+WEAK = REFERENCE.replace("torch.randn(64, 64)", "torch.rand(64, 64)")
+BROKEN = REFERENCE.replace("torch.randn(64, 64)", "1 / 0")
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(WITHIN_S + 60)]
 
 
@@ -71,6 +74,31 @@ def check(
         timeout=WITHIN_S,
         check=False,
         env=environ,
+    )
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of references, one of each kind, and a file that is none."""
+    folder = tmp_path_factory.mktemp("tasks")
+    (folder / "below").mkdir()
+    for name, text in (("sound", REFERENCE), ("weak", WEAK), ("below/broken", BROKEN), ("helper", "x = 1\n")):
+        (folder / f"{name}.py").write_text(text)
+    return folder
+
+
+def lint(
+    path: Path, *options: str, environ: dict[str, str], stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """`keck lint` of a file or a folder."""
+    return subprocess.run(
+        [*KECK, "lint", str(path), *options],
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+        env=environ,
+        input=stdin,
     )
 
 
@@ -124,6 +152,72 @@ def test_a_right_candidate_exits_0_over_nats(
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[0].split() == ["verdict", "passed"]
     assert "speedup" in result.stdout
+
+
+def test_a_folder_of_references_is_linted_as_a_table(
+    tasks: Path, environ: dict[str, str], system: dict[str, Any]
+) -> None:
+    result = lint(tasks, "--url", system["http_url"], environ=environ)
+    assert result.returncode == 1, result.stderr
+    heading, *rows, counts = result.stdout.splitlines()
+    assert heading.split()[:2] == ["reference", "result"]
+    found = {Path(row.split()[0]).name: row for row in rows}
+    assert {name: row.split()[1] for name, row in found.items()} == {
+        "broken.py": "failed",
+        "sound.py": "sound",
+        "weak.py": "weak",
+    }
+    assert "ZeroDivisionError" in found["broken.py"]
+    assert "input 0" in found["weak.py"]
+    assert "fp64" in found["sound.py"]
+    assert counts == "3 references: 1 sound, 1 weak, 1 failed"
+
+
+def test_a_folder_is_linted_as_json_line_by_line(
+    tasks: Path, environ: dict[str, str], system: dict[str, Any]
+) -> None:
+    result = lint(tasks, "--json", environ=environ | {"KECK_NATS_URL": system["nats_url"]})
+    assert result.returncode == 1, result.stderr
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(Path(one["reference"]).name, one["status"]) for one in found] == [
+        ("broken.py", "failed"),
+        ("sound.py", "sound"),
+        ("weak.py", "weak"),
+    ]
+    assert found[0]["verdict"]["lint"] is None
+    lints = [msgspec.convert(one["verdict"], type=EvalDone).lint for one in found[1:]]
+    assert [one is not None and one.weak for one in lints] == [False, True]
+
+
+@pytest.mark.parametrize(("source", "code", "told"), [(REFERENCE, 0, "sound"), (WEAK, 1, "weak_task")])
+def test_one_reference_is_linted_in_detail(
+    environ: dict[str, str], system: dict[str, Any], source: str, code: int, told: str
+) -> None:
+    result = lint(Path("-"), "--url", system["nats_url"], environ=environ, stdin=source)
+    assert result.returncode == code, result.stderr
+    assert told in result.stdout
+    assert {line.split()[0] for line in result.stdout.splitlines() if line} >= {
+        "zeros",
+        "constant",
+        "another_set",
+        "input",
+        "bf16_operands",
+    }
+
+
+def test_a_private_system_lints_and_says_what_it_does(tasks: Path, environ: dict[str, str]) -> None:
+    result = lint(tasks / "sound.py", "--device", "cpu", "--json", environ=environ)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["status"] == "sound"
+    assert "comparing outputs over secret inputs" in result.stderr
+
+
+@pytest.mark.skipif(bool(gpu_names()), reason="this machine has a GPU, which would serve the lint")
+def test_a_lint_that_nobody_here_can_do_is_no_finding(tasks: Path, environ: dict[str, str]) -> None:
+    result = lint(tasks / "sound.py", "--device", "cuda", environ=environ)
+    assert result.returncode == 3, result.stdout
+    assert result.stdout.startswith("infrastructure")
+    assert "no CUDA executor here" in result.stdout
 
 
 def test_the_doctor_sees_the_workers_of_a_running_system(

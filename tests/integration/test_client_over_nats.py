@@ -80,6 +80,24 @@ async def test_a_check_comes_back_with_its_own_verdict(bus: Bus, client: Client)
     assert heard[0].options.device == "cpu"
 
 
+async def test_a_lint_is_a_check_of_the_reference_against_itself_and_never_timed(
+    bus: Bus, nats_server: NatsServer, client: Client
+) -> None:
+    def lint() -> EvalDone:
+        with SyncClient(nats_server.url, settings=Settings()) as blocking:
+            return blocking.lint(SAMPLE.reference, options={"tolerance": "keck"}, timeout_s=10)
+
+    async with a_worker(bus) as heard:
+        await client.lint(SAMPLE.reference, run="tasks", options={"timed_calls": 50}, timeout_s=10)
+        await asyncio.to_thread(lint)
+    for request in heard:
+        assert (request.kind, request.lane) == ("lint", "interactive")
+        assert request.candidate == request.reference == SAMPLE.reference
+        assert request.options.timed_calls == 0
+    assert [request.run for request in heard] == ["tasks", "default"]
+    assert heard[1].options.tolerance == "keck"
+
+
 async def test_many_checks_at_once_each_get_their_own(bus: Bus, client: Client) -> None:
     ids = [f"many-{index}" for index in range(50)]
     async with a_worker(bus):

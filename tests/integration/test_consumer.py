@@ -418,3 +418,34 @@ async def test_a_redelivered_job_that_was_decided_is_just_acknowledged(bus: Bus)
     verdict = await _verdict(bus, "a")
     assert verdict is not None
     assert verdict.message == "attempt 1"
+
+
+async def test_a_worker_that_is_held_off_takes_nothing_and_keeps_nothing(bus: Bus) -> None:
+    worker = _Worker(bus, slots=1)
+    worker.gate.clear()
+    async with worker.running():
+        await _submit(bus, "first")
+        await async_wait_until(lambda: worker.started)
+        worker.consumer.hold_off(True)
+        await _submit(bus, "second")
+        worker.gate.set()
+        await async_wait_until(lambda: worker.consumer.busy == 0)
+        other = _Worker(bus)
+        async with other.running():  # which gets what the first may have had on its way, at no cost
+            await async_wait_until(lambda: other.started == [("second", 1)])
+        assert worker.names == ["first"]
+        worker.consumer.hold_off(False)
+        await _submit(bus, "third")
+        await async_wait_until(lambda: worker.names == ["first", "third"])
+
+
+async def test_a_message_on_its_way_to_a_worker_that_is_held_off_is_handed_back(bus: Bus) -> None:
+    worker, other = _Worker(bus, slots=1), _Worker(bus)
+    async with worker.running():
+        await _submit(bus, "zero")  # taken: from now on a request for the next one is out
+        await async_wait_until(lambda: worker.names == ["zero"] and worker.consumer.busy == 0)
+        worker.consumer.hold_off(True)
+        await _submit(bus, "a")
+        async with other.running():
+            await async_wait_until(lambda: other.started == [("a", 1)], 20)
+        assert worker.names == ["zero"]

@@ -12,14 +12,14 @@ from keck.errors import ArtifactCorrupt, ArtifactMissing, Retry
 from keck.kinds import kind_named
 from keck.logs import logger
 from keck.messages import CheckProgress, CompileDone, EvalDone, Isolation, Source, verdict_of
-from keck.settings import Settings
 from keck.subjects import CheckKey
 from keck.verdict import Verdict
+from keck_executor.gpu_processes import GpuProcesses
 from keck_executor.judge.job import Job, Phase
-from keck_executor.judge_process import JudgeProcess
-from keck_executor.placement import Placement
 from keck_executor.report import report
-from keck_executor.runner_pool import PooledRunner, RunnerPool
+from keck_executor.residue import CLEARED
+from keck_executor.runner_pool import PooledRunner
+from keck_executor.station import Station
 from keck_sandbox import kill_strays
 
 __all__ = ["Handler"]
@@ -30,26 +30,21 @@ _EXIT_S = 5.0
 class Handler:
     """Judges one check at a time on one device."""
 
-    def __init__(
-        self,
-        bus: Bus,
-        settings: Settings,
-        *,
-        worker: str,
-        placement: Placement,
-        isolation: Isolation,
-        judge: JudgeProcess,
-        pool: RunnerPool,
-    ) -> None:
+    def __init__(self, bus: Bus, station: Station, *, worker: str, isolation: Isolation) -> None:
         self._bus = bus
-        self._settings = settings
+        self._station = station
+        self._settings = station.settings
         self._worker = worker
-        self._placement = placement
+        self._placement = station.placement
         self._isolation = isolation
-        self._judge = judge
-        self._pool = pool
+        self._judge = station.judge
+        self._pool = station.pool
+        self._scrub = station.memory_left != CLEARED
+        self._quarantine = station.quarantine
         self._artifacts = Artifacts(bus)
         self._serial = 0
+        uuid = station.judge.facts.get("gpu_uuid")
+        self._gpu = GpuProcesses(str(uuid)) if uuid else None
 
     async def handle(self, event: CompileDone, attempt: int) -> None:
         """Judge a build and publish its verdict; returns once that is stored."""
@@ -110,7 +105,7 @@ class Handler:
             outcome,
             exit_=exit_,
             output=(gone or candidate).process.output(),
-            facts={**self._judge.facts, **verdict_facts(self._isolation)},
+            facts={**self._station.facts, **verdict_facts(self._isolation)},
             attempt=attempt,
             started=started,
         )
@@ -149,6 +144,8 @@ class Handler:
             reference_pid=reference.process.leader,
             exec_timeout_s=exec_timeout_s,
             reference_timeout_s=max(60.0, self._settings.exec_timeout_s),
+            scrub=self._scrub,
+            reference_hash=event.reference.sha256,
         )
 
     async def _text(self, source: Source) -> str:
@@ -173,9 +170,17 @@ class Handler:
 
     async def _clean_up(self, runners: list[PooledRunner]) -> None:
         """End everything of this check before the next begins."""
-        await asyncio.gather(*(runner.end() for runner in runners))
-        known = self._pool.pids | ({self._judge.pid} if self._judge.pid is not None else set())
-        strays = kill_strays(known)
+        await asyncio.gather(*(runner.end(self._quarantine) for runner in runners))
+        judge = self._judge.pid
+        known = self._pool.pids | ({judge} if judge is not None else set())
+        strays = await kill_strays(known)
         if strays:
             logger().warning("strays_killed", count=strays)
+        if self._gpu is not None and judge is not None:
+            ghosts = await asyncio.to_thread(self._gpu.ghosts, judge)
+            if ghosts:
+                self._quarantine.until(
+                    self._gpu.gone(judge),
+                    reason=f"the GPU is still held by {len(ghosts)} processes that are gone",
+                )
         await self._pool.refill()

@@ -14,6 +14,7 @@ from keck.errors import Retry, Unavailable
 from keck.logs import logger
 from keck_executor.judge.job import Hello, Job, Outcome, Phase, decode_from_judge
 from keck_executor.placement import Placement
+from keck_executor.quarantine import Quarantine
 from keck_executor.socketpair import pair, receive
 from keck_sandbox import Policy, Process, spawn
 
@@ -27,8 +28,9 @@ _GRACE_S = 60.0
 class JudgeProcess:
     """One trusted process with the device's context, alive across checks."""
 
-    def __init__(self, placement: Placement, directory: Path) -> None:
+    def __init__(self, placement: Placement, directory: Path, quarantine: Quarantine) -> None:
         self._placement = placement
+        self._quarantine = quarantine
         self._directory = directory
         self._process: Process | None = None
         self._sock: socket.socket | None = None
@@ -79,9 +81,14 @@ class JudgeProcess:
         if self._sock is not None:
             self._sock.close()
             self._sock = None
-        if self._process is not None:
-            await self._process.kill()
-            self._process = None
+        process, self._process = self._process, None
+        if process is not None:
+            try:
+                await process.kill()
+            except TimeoutError:
+                self._quarantine.until(
+                    process.wait(), reason=f"the judge, process {process.pid}, does not end"
+                )
 
     async def judge(
         self,

@@ -6,6 +6,7 @@ import time
 
 from keck import __version__
 from keck.hashing import digest_of
+from keck.kinds.lint import LINT
 from keck.messages import MAX_LOG_BYTES, CompileDone, Durations, EvalDone, Hashes, verdict_of
 from keck.verdict import Verdict
 from keck_executor.judge.job import Outcome
@@ -61,6 +62,7 @@ def report(
         timing=outcome.timing,
         flags=outcome.flags,
         profile=outcome.profile,
+        lint=outcome.lint if event.kind == LINT.name else None,
         durations_s=Durations(
             queued=waited,
             compile=event.compile_s,

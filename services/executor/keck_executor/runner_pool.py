@@ -16,6 +16,7 @@ from keck.errors import Retry
 from keck.logs import logger
 from keck.settings import Settings
 from keck_executor.placement import Placement
+from keck_executor.quarantine import Quarantine
 from keck_executor.socketpair import pair, receive
 from keck_sandbox import ForkServer, Policy, Process, spawn
 from keck_sandbox.collect import remove_tree
@@ -36,14 +37,26 @@ class PooledRunner:
     sock: socket.socket
     directory: Path
 
-    async def end(self) -> None:
-        """Kill its cell and remove everything of it."""
+    async def end(self, quarantine: Quarantine) -> None:
+        """Kill its cell, wait until all of it is gone, and remove what it left.
+
+        A cell that does not end, as one inside a driver call may not, is waited for in quarantine.
+        """
         self.sock.close()
         try:
             await self.process.kill()
         except TimeoutError:
-            # Inside a driver call that does not come back, perhaps: nothing ends it but the driver.
-            logger().error("runner_does_not_end", pid=self.process.leader)
+            quarantine.until(
+                self._late_end(), reason=f"process {self.process.leader} of a check does not end"
+            )
+        else:
+            await self._remove()
+
+    async def _late_end(self) -> None:
+        await self.process.wait()
+        await self._remove()
+
+    async def _remove(self) -> None:
         # Candidates leave trees of any shape behind; what cannot be removed is told, and costs only disk.
         left = await asyncio.to_thread(remove_tree, self.directory)
         if left:
@@ -55,10 +68,14 @@ class RunnerPool:
 
     Args:
         directory: private directories are made below it.
+        quarantine: where runners that do not end are waited for.
     """
 
-    def __init__(self, settings: Settings, placement: Placement, directory: Path) -> None:
+    def __init__(
+        self, settings: Settings, placement: Placement, directory: Path, quarantine: Quarantine
+    ) -> None:
         self._settings = settings
+        self._quarantine = quarantine
         self._placement = placement
         self._directory = directory
         self._spares: list[PooledRunner] = []
@@ -84,10 +101,12 @@ class RunnerPool:
             if await self._is_warm(runner):
                 if runner.process.running:
                     return runner
-                await runner.end()  # something ended it while it waited: that is not the next check's doing
+                await runner.end(
+                    self._quarantine
+                )  # something ended it while it waited: that is not the next check's doing
                 continue
             logger().warning("runner_did_not_start", output=runner.process.output()[-1000:], role=role)
-            await runner.end()
+            await runner.end(self._quarantine)
             # Whatever is wrong with forking here, starting afresh may not have it.
             self._cold_until = time.monotonic() + _COLD_S
         raise Retry("no runner process comes up on this executor", delay_s=5.0, failure_kind="runner_lost")
@@ -107,7 +126,7 @@ class RunnerPool:
     async def close(self) -> None:
         """End every spare, and the zygote."""
         spares, self._spares = self._spares, []
-        await asyncio.gather(*(spare.end() for spare in spares))
+        await asyncio.gather(*(spare.end(self._quarantine) for spare in spares))
         await self._retire_zygote()
 
     async def _start(self) -> PooledRunner:
@@ -162,7 +181,12 @@ class RunnerPool:
     async def _retire_zygote(self) -> None:
         zygote, self._zygote, self._forked = self._zygote, None, 0
         if zygote is not None:
-            await zygote.stop()
+            try:
+                await zygote.stop()
+            except TimeoutError:
+                self._quarantine.until(
+                    zygote.process.wait(), reason=f"the zygote, process {zygote.process.pid}, does not end"
+                )
 
     async def _spawn_cold(self, policy: Policy) -> Process:
         """The slow way, which needs no zygote."""

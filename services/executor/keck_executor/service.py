@@ -17,10 +17,8 @@ from keck.settings import Settings
 from keck.streams import ensure_target, provision
 from keck.worker import Worker
 from keck_executor.handler import Handler
-from keck_executor.judge_process import JudgeProcess
 from keck_executor.placement import Placement
-from keck_executor.runner_pool import RunnerPool
-from keck_sandbox import become_subreaper
+from keck_executor.station import Station, open_station
 
 __all__ = ["serve"]
 
@@ -35,51 +33,21 @@ async def serve(
     isolation: Isolation,
 ) -> None:
     """Run until `stop` is set, then finish or hand back what is in hand."""
-    become_subreaper()
+    await provision(bus, storage=settings.storage)
     with scratch_directory("executor") as directory:
-        judge = JudgeProcess(placement, directory)
-        pool = RunnerPool(settings, placement, directory)
-        try:
-            await asyncio.gather(judge.start(), pool.refill(), provision(bus, storage=settings.storage))
-            await _work(
-                bus,
-                stop,
-                settings=settings,
-                placement=placement,
-                worker=worker,
-                isolation=isolation,
-                judge=judge,
-                pool=pool,
-            )
-        finally:
-            await pool.close()
-            await judge.stop()
+        async with open_station(settings, placement, directory) as station:
+            await _work(bus, stop, station, worker=worker, isolation=isolation)
 
 
 async def _work(
-    bus: Bus,
-    stop: asyncio.Event,
-    *,
-    settings: Settings,
-    placement: Placement,
-    worker: Worker,
-    isolation: Isolation,
-    judge: JudgeProcess,
-    pool: RunnerPool,
+    bus: Bus, stop: asyncio.Event, station: Station, *, worker: Worker, isolation: Isolation
 ) -> None:
-    target = placement.target(judge.facts)
-    targets = [target] if placement.kind == "cpu" else [target, subjects.CUDA_ANY]
+    facts = station.judge.facts
+    target = station.placement.target(facts)
+    targets = [target] if station.placement.kind == "cpu" else [target, subjects.CUDA_ANY]
     for each in targets:
         await ensure_target(bus, each)
-    handler = Handler(
-        bus,
-        settings,
-        worker=worker.name,
-        placement=placement,
-        isolation=isolation,
-        judge=judge,
-        pool=pool,
-    )
+    handler = Handler(bus, station, worker=worker.name, isolation=isolation)
     consumer = Consumer(
         bus,
         stream=subjects.BUILDS,
@@ -89,18 +57,20 @@ async def _work(
         handle=handler.handle,
         on_exhausted=handler.give_up,
     )
+    station.quarantine.on_change(consumer.hold_off)
 
     def heartbeat() -> Heartbeat:
+        reasons = station.quarantine.reasons
         return worker.heartbeat(
             slots=1,
             busy=consumer.busy,
             cpus=os.cpu_count() or 1,
             target=target,
-            arch=str(judge.facts.get("arch") or ""),
-            state="draining" if stop.is_set() else "ready",
-            facts=judge.facts,
+            arch=str(facts.get("arch") or ""),
+            state="draining" if stop.is_set() else "quarantined" if reasons else "ready",
+            facts={**station.facts, "quarantine": "; ".join(reasons)} if reasons else station.facts,
             isolation=isolation,
         )
 
-    logger().info("executor_ready", target=target, **{k: judge.facts.get(k) for k in ("gpu", "cpu", "torch")})
-    await consume(consumer, stop, beat=Beat(bus, heartbeat), grace_s=settings.exec_timeout_s)
+    logger().info("executor_ready", target=target, **{k: facts.get(k) for k in ("gpu", "cpu", "torch")})
+    await consume(consumer, stop, beat=Beat(bus, heartbeat), grace_s=station.settings.exec_timeout_s)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 from keck.errors import SettingError
-from keck.kinds import KINDS
+from keck.kinds import kinds_with_routes
 from keck.settings import Settings
 
 __all__ = ["Role", "Tokens", "role_needed"]
@@ -25,7 +25,7 @@ _MOST_BYTES: Final = 1 << 20
 _HASHED: Final = "sha256:"
 _HEX_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_SUBMITTED_TO: Final = ("/v1/checks", "/v1/batches", *(kind.route for kind in KINDS.values()))
+_SUBMITTED_TO: Final = ("/v1/checks", "/v1/batches", *(kind.route for kind in kinds_with_routes()))
 
 
 class Role(IntEnum):

@@ -1,11 +1,13 @@
-"""A check through a private system that lives as long as the check."""
+"""Checks through a private system that lives as long as they do."""
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
 import time
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -13,28 +15,36 @@ import msgspec
 from keck import subjects
 from keck.bus import Bus
 from keck.cli._stages import Stages
-from keck.client import CheckArguments, Client, options_from
+from keck.client import CheckArguments, Client
 from keck.embedded import Embedded, devices_here
 from keck.errors import Unavailable
 from keck.messages import CheckProgress, CompileDone, Durations, EvalDone, Options, decode, verdict_of
 from keck.settings import Settings
 from keck.verdict import Verdict
 
-__all__ = ["check_here"]
+__all__ = ["Judge", "judge_here"]
 
 _BUILD_LOOKS = 50
 _BUILD_LOOK_EVERY_S = 0.1
 _GRACE_S = 3.0
 
 
-async def check_here(
-    sources: tuple[str, str], given: CheckArguments, stages: Stages, *, settings: Settings
-) -> EvalDone:
+Judge = Callable[[tuple[str, str], CheckArguments, Stages], Awaitable[EvalDone]]
+"""Has a candidate and a reference judged; may be called several times, also at once."""
+
+
+@asynccontextmanager
+async def judge_here(options: Options, stages: Stages, *, settings: Settings) -> AsyncIterator[Judge]:
     """Start a system, judge, stop the system.
 
     A candidate whose target has no executor here is built all the same; then the verdict says so.
+
+    Args:
+        options: of the checks to come: which executors are started depends on them.
+        stages: where to say what is done.
+        settings: of this process.
     """
-    devices = _devices_for(options_from(given.get("options")))
+    devices = _devices_for(options)
     stages.note(f"starting a private system ({', '.join(devices) or 'no executor'})")
     with tempfile.TemporaryDirectory(prefix="keck-", ignore_cleanup_errors=True) as directory:
         system = Embedded(
@@ -48,7 +58,7 @@ async def check_here(
         try:
             stages.note("ready")
             async with Client(system.nats_url, settings=system.client_settings(settings)) as client:
-                return await _follow(client, system, sources, given, stages)
+                yield partial(_follow, client, system)
         finally:
             await system.stop(grace_s=_GRACE_S)
 

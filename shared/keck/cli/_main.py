@@ -12,6 +12,7 @@ from keck.cli._talk import say
 from keck.cli.check import check
 from keck.cli.config import config
 from keck.cli.doctor import doctor
+from keck.cli.lint import lint
 from keck.cli.nats_config import nats_config
 from keck.cli.up import up
 from keck.errors import BadRequest, KeckError, SettingError
@@ -29,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(check)
+app.command()(lint)
 app.command()(up)
 app.command()(config)
 app.command()(doctor)

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import aclosing
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from keck.cli._here import check_here
+from keck.cli._here import judge_here
 from keck.cli._report import report_of
 from keck.cli._run import run_to_exit
+from keck.cli._sources import STDIN, read_source
 from keck.cli._stages import Stages
 from keck.cli._talk import print_data, print_json, settings_and_logs
-from keck.client import CheckArguments, Client, options_from
-from keck.errors import BadRequest, Unavailable
+from keck.cli._there import judge_there
+from keck.client import CheckArguments, options_from
+from keck.errors import BadRequest
 from keck.kinds import kind_named
-from keck.messages import CheckProgress, EvalDone
 from keck.settings import Settings
 
 __all__ = ["check"]
-
-_STDIN = "-"
 
 
 def check(
@@ -62,7 +58,7 @@ def check(
 ) -> None:
     """Judge one candidate against one reference; the exit code says how it ended."""
     settings = settings_and_logs()
-    if candidate == reference == _STDIN:
+    if candidate == reference == STDIN:
         raise BadRequest("only one of candidate and reference can be read from stdin")
     kind_named(kind)
     options = options_from(
@@ -75,7 +71,7 @@ def check(
             "correctness_sets": correctness_sets,
         }
     )
-    sources = _source(candidate, "candidate"), _source(reference, "reference")
+    sources = read_source(candidate, "candidate"), read_source(reference, "reference")
     given = CheckArguments(
         run=run, check_id=check_id, kind=kind, lane="interactive", options=options, deadline_s=deadline
     )
@@ -88,57 +84,13 @@ async def _judge(
 ) -> int:
     stages = Stages()
     if where:
-        event = await _check_there(sources, given, stages, where=where, settings=settings)
+        place = judge_there(where, settings=settings)
     else:
-        event = await check_here(sources, given, stages, settings=settings)
+        place = judge_here(options_from(given.get("options")), stages, settings=settings)
+    async with place as judge:
+        event = await judge(sources, given, stages)
     if json:
         print_json(event)
     else:
         print_data(report_of(event))
     return event.verdict.standing.exit_code
-
-
-async def _check_there(
-    sources: tuple[str, str], given: CheckArguments, stages: Stages, *, where: str, settings: Settings
-) -> EvalDone:
-    """Through a system that runs already."""
-    async with (
-        Client(where, settings=settings) as client,
-        aclosing(client.follow(*sources, **given)) as events,
-    ):
-        async for event in events:
-            if isinstance(event, EvalDone):
-                return event
-            stages.show(event)
-            await _warn_if_unserved(client, event, stages)
-    raise Unavailable(f"{where} ended the check's events without a verdict")
-
-
-async def _warn_if_unserved(client: Client, event: CheckProgress, stages: Stages) -> None:
-    if event.stage != "compiled" or not event.target:
-        return
-    executors = await client.executors()
-    served = any(
-        worker.target == event.target or (event.target == "cuda-any" and worker.target.startswith("sm"))
-        for worker in executors
-    )
-    if not served:
-        stages.note(f"no live executor serves {event.target}: the build waits for one until the deadline")
-
-
-def _source(path: str, side: str) -> str:
-    """The text of a file, or of stdin.
-
-    Raises:
-        BadRequest: it cannot be read.
-    """
-    try:
-        return sys.stdin.read() if path == _STDIN else Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise BadRequest(f"there is no file {path} (the {side})") from None
-    except IsADirectoryError:
-        raise BadRequest(f"{path} is a directory; the {side} must be a Python file") from None
-    except UnicodeDecodeError as error:
-        raise BadRequest(f"{path} (the {side}) is not UTF-8 text: {error.reason}") from None
-    except OSError as error:
-        raise BadRequest(f"cannot read {path} (the {side}): {error.strerror}") from None

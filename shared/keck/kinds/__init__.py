@@ -9,11 +9,17 @@ from __future__ import annotations
 from keck.errors import BadRequest
 from keck.kinds._kind import Kind
 from keck.kinds.kernel import KERNEL
+from keck.kinds.lint import LINT
 from keck.kinds.torch import TORCH
 
-__all__ = ["KINDS", "Kind", "kind_named"]
+__all__ = ["KINDS", "Kind", "kind_named", "kinds_with_routes"]
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (KERNEL, TORCH)}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (KERNEL, TORCH, LINT)}
+
+
+def kinds_with_routes() -> list[Kind]:
+    """Those that come in by a form-data route of their own too."""
+    return [kind for kind in KINDS.values() if kind.route]
 
 
 def kind_named(name: str) -> Kind:

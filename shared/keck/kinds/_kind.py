@@ -24,11 +24,11 @@ class Kind:
     """The first of these that the candidate defines is the class under test."""
     builds_extensions: bool
     """Whether inline extensions are looked for and built."""
-    route: str
-    """The original service's form-data route."""
-    candidate_field: str
-    reference_field: str
-    missing_candidate: str
+    route: str = ""
+    """The original service's form-data route; empty: none, and no fields of one."""
+    candidate_field: str = ""
+    reference_field: str = ""
+    missing_candidate: str = ""
     """What the route answers when the candidate's field is absent."""
     reference_names: tuple[str, ...] = ("Model", "get_inputs", "get_init_inputs")
 

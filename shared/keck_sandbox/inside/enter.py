@@ -126,6 +126,7 @@ def _fork_from_init(status: socket.socket) -> int:
     Returns:
         a descriptor: a byte written to it says that the service is the init's parent, its end that the program runs.
     """
+    os.setsid()  # out of the zygote's group, with which it would be killed
     status.send(INIT)
     read, write = os.pipe2(os.O_CLOEXEC)
     cell = os.fork()

@@ -32,6 +32,8 @@ _CLONE_PARENT = 0x8000
 """Makes a sibling, which is no descendant of the cell's first process and so is not counted with it."""
 _PR_SET_CHILD_SUBREAPER = 36
 _TIOCSTI, _TIOCLINUX, _TIOCSETD = 0x5412, 0x541C, 0x5423
+_FIOSETOWN, _SIOCSPGRP, _F_SETOWN, _F_SETOWN_EX = 0x8901, 0x8902, 8, 15
+"""Name the process that gets a file's signals; nothing but Landlock from its sixth version on asks whether it may."""
 
 _Instruction = tuple[int, int, int, int]
 
@@ -63,7 +65,7 @@ _NUMBERS: dict[str, tuple[int, int]] = {
     "fremovexattr": (199, 16), "truncate": (76, 45), "setpriority": (141, 140),
     "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119), "sched_setparam": (142, 118),
     "sched_setattr": (314, 274), "ioprio_set": (251, 30), "clone": (56, 220), "socket": (41, 198),
-    "connect": (42, 203), "ioctl": (16, 29), "personality": (135, 92), "prlimit64": (302, 261),
+    "socketpair": (53, 199), "fcntl": (72, 25), "connect": (42, 203), "ioctl": (16, 29), "personality": (135, 92), "prlimit64": (302, 261),
     "prctl": (157, 167), "kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131),
 }  # fmt: skip
 # From 424 on every architecture has the same numbers.
@@ -174,6 +176,17 @@ class _Program:
             ],
         )  # fmt: skip
 
+    def connected_pairs(self) -> None:
+        """``socketpair``: not of SOCK_DGRAM (2) or SOCK_RAW (3), whose ends can be pointed at any other socket."""
+        refused = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
+        self._rule(
+            "socketpair",
+            [
+                _load(1), (_AND, 0, 0, 0xF),
+                (_JUMP_EQUAL, 0, 1, 2), refused, (_JUMP_EQUAL, 0, 1, 3), refused, (_RETURN, 0, 0, _ALLOW),
+            ],
+        )  # fmt: skip
+
     def finished(self) -> bytes:
         """An array of ``struct sock_filter``."""
         code = [*self._code, (_RETURN, 0, 0, _ALLOW)]
@@ -198,7 +211,7 @@ def compile_filter(*, sockets: Sockets, same_session: bool, same_user: bool, tru
     """The program for one kind of cell.
 
     Args:
-        sockets: which may be made; ``socketpair`` always may.
+        sockets: which may be made; connected pairs always may.
         same_session: without a pid namespace: a process that leaves the session could not be found again, so
             ``setsid`` and ``setpgid`` do nothing and say that they did.
         same_user: the cell's user is the service's: calls on files that Landlock does not see have no effect.
@@ -210,7 +223,9 @@ def compile_filter(*, sockets: Sockets, same_session: bool, same_user: bool, tru
     program.only_without_bits("clone", 0, _NEW_NAMESPACES | _CLONE_PARENT)
     for name, argument in _SELF_ONLY.items():
         program.only_if_zero(name, argument)
-    program.only_unless("ioctl", 1, (_TIOCSTI, _TIOCLINUX, _TIOCSETD))
+    program.only_unless("ioctl", 1, (_TIOCSTI, _TIOCLINUX, _TIOCSETD, _FIOSETOWN, _SIOCSPGRP))
+    program.only_unless("fcntl", 1, (_F_SETOWN, _F_SETOWN_EX))
+    program.connected_pairs()
     program.plain_personality()
     # The first process of a cell adopts its orphans, so that they are found when the cell is stopped.
     program.only_unless("prctl", 0, (_PR_SET_CHILD_SUBREAPER,))

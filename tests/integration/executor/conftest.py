@@ -14,10 +14,9 @@ import pytest_asyncio
 from keck.messages import Options
 from keck.settings import load
 from keck_executor.judge.job import Job, Outcome, Phase
-from keck_executor.judge_process import JudgeProcess
 from keck_executor.placement import place
-from keck_executor.runner_pool import PooledRunner, RunnerPool
-from keck_sandbox import become_subreaper
+from keck_executor.runner_pool import PooledRunner
+from keck_executor.station import Station, open_station
 
 PLAIN = """
 import torch
@@ -40,14 +39,17 @@ class Judged:
 
     outcome: Outcome
     output: str
+    lives: bool
+    """Whether the candidate's process was still there when the outcome of a timed check had come."""
 
 
 class Bench:
     """The executor's own parts without the bus."""
 
-    def __init__(self, judge: JudgeProcess, pool: RunnerPool) -> None:
-        self.judge = judge
-        self.pool = pool
+    def __init__(self, station: Station) -> None:
+        self.station = station
+        self.judge = station.judge
+        self.pool = station.pool
         self.serial = 0
 
     async def check(
@@ -58,6 +60,7 @@ class Bench:
         options: Options | None = None,
         exec_timeout_s: float = 20.0,
         reference_timeout_s: float = 20.0,
+        reference_hash: str = "",
         on_stage: Callable[[str, PooledRunner, PooledRunner], None] = lambda *_: None,
     ) -> Judged:
         """Judge a pair; `candidate` is a module, or the body of a ``forward`` alone."""
@@ -82,15 +85,17 @@ class Bench:
                 reference_pid=runners[1].process.leader,
                 exec_timeout_s=exec_timeout_s,
                 reference_timeout_s=reference_timeout_s,
+                reference_hash=reference_hash,
             )
 
             async def on_phase(phase: Phase) -> None:
                 on_stage(phase.stage, runners[0], runners[1])
 
             outcome = await self.judge.judge(job, (runners[0].sock, runners[1].sock), on_phase)
-            return Judged(outcome, runners[0].process.output())
+            lives = outcome.timing is None or await runners[0].process.wait(0.5) is None
+            return Judged(outcome, runners[0].process.output(), lives)
         finally:
-            await asyncio.gather(*(runner.end() for runner in runners))
+            await asyncio.gather(*(runner.end(self.station.quarantine) for runner in runners))
 
 
 def module_of(candidate: str) -> str:
@@ -104,14 +109,7 @@ def module_of(candidate: str) -> str:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def bench() -> AsyncIterator[Bench]:
-    become_subreaper()
     settings = load({"KECK_DEVICE": "cpu", "KECK_SPARES": "2"})
-    placement = place(settings)
     with tempfile.TemporaryDirectory(prefix="keck-test-", ignore_cleanup_errors=True) as name:
-        judge, pool = JudgeProcess(placement, Path(name)), RunnerPool(settings, placement, Path(name))
-        await asyncio.gather(judge.start(), pool.refill())
-        try:
-            yield Bench(judge, pool)
-        finally:
-            await pool.close()
-            await judge.stop()
+        async with open_station(settings, place(settings), Path(name)) as station:
+            yield Bench(station)

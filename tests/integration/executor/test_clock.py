@@ -1,4 +1,4 @@
-"""What the judge's clock counts: candidates that work before it starts, after it stopped, or not at all."""
+"""What a candidate sees of its inputs, and when: nothing of it may be known before the clock runs."""
 
 from __future__ import annotations
 
@@ -29,11 +29,6 @@ async def test_no_timed_call_has_inputs_that_were_seen_before(bench: Any) -> Non
     assert judged.outcome.verdict is Verdict.PASSED
     assert judged.output.count("CALLED") == 2 + 6
     assert "SEEN BEFORE" not in judged.output
-
-
-async def test_the_seeds_told_are_those_of_the_compared_sets_and_of_the_last_timed_one(bench: Any) -> None:
-    outcome = (await bench.check("return x * 2 + 1", options=OPTIONS)).outcome
-    assert len(set(outcome.seeds.split(","))) == 2 + 1
 
 
 async def test_a_candidate_never_sees_inputs_being_written(bench: Any) -> None:
@@ -74,21 +69,3 @@ async def test_a_candidate_never_sees_inputs_being_written(bench: Any) -> None:
     assert judged.outcome.verdict is Verdict.PASSED
     assert "WHOLE" in judged.output
     assert "HALF" not in judged.output
-
-
-async def test_what_other_processes_do_until_they_are_stopped_is_paid_for(bench: Any) -> None:
-    crowd = """
-    import os, subprocess, sys, time, torch
-    class ModelNew(torch.nn.Module):
-        crowd = None
-        def forward(self, x):
-            if self.crowd is None:
-                many = "import os, time\\nfor _ in range(400):\\n if os.fork() == 0: time.sleep(60)\\ntime.sleep(60)"
-                self.crowd = subprocess.Popen([sys.executable, "-S", "-c", many])
-                time.sleep(1.0)
-            return x * 2 + 1
-    """
-    alone = (await bench.check("return x * 2 + 1", options=OPTIONS)).outcome
-    crowded = (await bench.check(crowd, options=OPTIONS)).outcome
-    assert crowded.verdict is Verdict.PASSED, crowded
-    assert crowded.timing.candidate_ms.median > alone.timing.candidate_ms.median + 2.0

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from keck.errors import Retry
 from keck.messages import Options
 from keck.testing import async_wait_until
 from keck.verdict import Verdict
+from keck_executor.quarantine import Quarantine
 from keck_executor.runner_pool import PooledRunner
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
@@ -210,12 +212,12 @@ async def test_a_candidate_sees_no_seed_and_no_trace_of_the_reference(bench: Any
     texts: list[str] = []
     original = PooledRunner.end
 
-    async def read_then_end(runner: PooledRunner) -> None:
+    async def read_then_end(runner: PooledRunner, quarantine: Quarantine) -> None:
         with contextlib.suppress(FileNotFoundError):
             found = os.open("seen", os.O_RDONLY, dir_fd=runner.process.work_fd)
             with os.fdopen(found) as file:
                 texts.append(file.read())
-        await original(runner)
+        await original(runner, quarantine)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PooledRunner, "end", read_then_end)
@@ -287,3 +289,36 @@ async def test_a_dead_zygote_is_replaced(bench: Any) -> None:
         await async_wait_until(lambda: not zygote.process.running)
     for _ in range(2):
         assert (await bench.check(RIGHT)).outcome.verdict is Verdict.PASSED
+
+
+TRACER = """
+import ctypes, os, sys
+pid, seize = int(sys.argv[1]), 0x4206
+if ctypes.CDLL(None, use_errno=True).ptrace(seize, pid, None, None) != 0:
+    sys.exit(77)
+print("traced", flush=True)
+sys.stdin.read()
+"""
+
+
+async def test_a_cell_that_does_not_end_is_waited_for_in_quarantine(bench: Any) -> None:
+    """The part of a driver that holds a process is played by a debugger: the dead are its own until it lets go."""
+    runner = await bench.pool.take("candidate")
+    pipe = asyncio.subprocess.PIPE
+    tracer = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", TRACER, str(runner.process.pid), stdin=pipe, stdout=pipe
+    )
+    try:
+        assert tracer.stdout is not None
+        if await tracer.stdout.readline() != b"traced\n":
+            pytest.skip("no process may be traced here")
+        await runner.end(bench.station.quarantine)
+        (reason,) = bench.station.quarantine.reasons
+        assert f"process {runner.process.leader} " in reason
+        assert runner.directory.exists()
+        # What is not of this device goes on.
+        assert (await bench.check(RIGHT)).outcome.verdict is Verdict.PASSED
+    finally:
+        await tracer.communicate(b"")  # which closes its stdin
+    await async_wait_until(lambda: not bench.station.quarantine.reasons)
+    assert not runner.directory.exists()

@@ -59,8 +59,34 @@ async def test_a_right_answer_passes_and_is_timed(bench: Any) -> None:
     assert outcome.timing is not None
     assert outcome.timing.candidate_ms.n == 10
     assert outcome.correctness is not None
-    assert outcome.correctness.calls_checked == 15
-    assert len(outcome.seeds.split(",")) == 5 + 1  # the last timed set's
+    # Five of correctness, ten that are timed, and one to three that are not, at whose end the process was killed.
+    assert 15 < outcome.correctness.calls_checked <= 18
+    single, batches = outcome.seeds.split(",")[:5], outcome.seeds.split(",")[5:]
+    assert all(re.fullmatch(r"[0-9a-f]{16}", seed) for seed in single)
+    assert all(re.fullmatch(r"[0-9a-f]{16}x[0-9]+", seed) for seed in batches)
+    assert sum(int(seed.partition("x")[2]) for seed in batches) >= 11
+
+
+async def test_no_content_comes_twice_while_a_clock_runs(bench: Any) -> None:
+    remembers = """
+    seen = globals().setdefault("SEEN", {})
+    key = hash(x.numpy().tobytes())
+    if key in seen: print("again", flush=True)
+    return seen.setdefault(key, x * 2 + 1)
+    """
+    judged = await bench.check(remembers, options=Options(timed_calls=20))
+    assert judged.outcome.verdict is Verdict.PASSED, judged.outcome
+    assert judged.outcome.timing.candidate_ms.n == 20
+    assert "again" not in judged.output
+
+
+@pytest.mark.parametrize(("options", "lives"), [({}, False), ({"profile": True}, True)])
+async def test_the_candidate_is_ended_at_the_end_of_its_last_call(
+    bench: Any, options: dict[str, Any], lives: bool
+) -> None:
+    judged = await bench.check("return x * 2 + 1", options=Options(timed_calls=5, **options))
+    assert judged.outcome.verdict is Verdict.PASSED, judged.outcome
+    assert judged.lives is lives
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,15 @@ async def test_an_operator_may_list_hosts_and_origins(start_gateway):
 async def test_with_a_token_every_route_but_healthz_asks_for_it(start_gateway):
     gateway = await start_gateway(token="s3cret")
     async with httpx.AsyncClient(base_url=gateway.url) as http:
-        paths = ["/v1/executors", "/v1/checks/x", "/openapi.json", "/docs", "/nowhere", "/healthz/"]
+        paths = [
+            "/v1/executors",
+            "/metrics",
+            "/v1/checks/x",
+            "/openapi.json",
+            "/docs",
+            "/nowhere",
+            "/healthz/",
+        ]
         for headers in (
             {},
             {"Authorization": "Bearer wrong"},

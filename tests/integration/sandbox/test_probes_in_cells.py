@@ -18,13 +18,27 @@ pytestmark = pytest.mark.skipif(
 )
 
 ATTACK = """
-import asyncio, json, sys
-from keck_sandbox import Tier, use_tier
+import asyncio, json, sys, tempfile
+from pathlib import Path
+from keck_sandbox import ForkServer, Policy, Tier, use_tier
 from keck_sandbox.selftest import attack, judge
-tier, names, changes = Tier(sys.argv[1]), *map(json.loads, sys.argv[2:])
+tier, names, changes = Tier(sys.argv[1]), *map(json.loads, sys.argv[2:4])
+ZYGOTE = f"import sys; sys.path[:0] = {sys.path!r}" + '''
+import socket
+from keck_sandbox.inside.probes import main
+from keck_sandbox.inside.zygote import serve
+serve(socket.socket(fileno=int(sys.argv[1])), lambda argv, fds: main(argv[0]))
+'''
 async def main():
     with use_tier(tier):
-        return await attack(names, **changes)
+        if sys.argv[4] == "spawned":
+            return await attack(names, **changes)
+        policy = Policy(name="zygote", directory=Path(tempfile.mkdtemp(prefix="keck-zygote-")))
+        server = await ForkServer.start(policy, lambda fd: [sys.executable, "-I", "-S", "-c", ZYGOTE, str(fd)])
+        try:
+            return await attack(names, start=lambda policy, argv: server.fork(policy, argv[-1:]), **changes)
+        finally:
+            await server.stop()
 outcomes = asyncio.run(main())
 report = judge(outcomes, tier)
 print(json.dumps({'outcomes': {name: (each.word, each.detail) for name, each in outcomes.items()},
@@ -46,9 +60,15 @@ HEAVY = sorted(name for name, each in PROBES.items() if each.heavy)
 
 
 def attack(
-    kind: Kind, tier: str, names: list[str], *, version: int | None = None, **changes: int
+    kind: Kind,
+    tier: str,
+    names: list[str],
+    *,
+    version: int | None = None,
+    how: str = "spawned",
+    **changes: int,
 ) -> dict[str, Any]:
-    ran = run_as(kind, ATTACK, tier, json.dumps(names), json.dumps(changes), landlock=version)
+    ran = run_as(kind, ATTACK, tier, json.dumps(names), json.dumps(changes), how, landlock=version)
     assert ran.returncode == 0, ran.stderr
     found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
     assert set(found["outcomes"]) >= set(names)
@@ -63,9 +83,10 @@ def got_through(found: dict[str, Any], tier: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.parametrize("how", ["spawned", "forked"])
 @pytest.mark.parametrize(("kind", "tier"), PLACES)
-def test_a_cell_holds_every_probe(kind: Kind, tier: str) -> None:
-    found = attack(kind, tier, LIGHT)
+def test_a_cell_holds_every_probe(kind: Kind, tier: str, how: str) -> None:
+    found = attack(kind, tier, LIGHT, how=how)
     assert got_through(found, tier) == {}
     assert found["failed"] == []
     assert found["passed"] > 100

@@ -53,9 +53,9 @@ async def main():
         return int(open(f"/proc/{daemon}/stat").read().rpartition(")")[2].split()[1])
     await async_wait_until(lambda: parent() == os.getpid())
     outlived = os.path.exists(f"/proc/{daemon}")
-    killed = kill_strays({known.pid})
+    killed = await kill_strays({known.pid})
     print(json.dumps({"outlived": outlived, "killed": killed, "gone": not os.path.exists(f"/proc/{daemon}"),
-                      "known": known.running, "again": kill_strays({known.pid})}))
+                      "known": known.running, "again": await kill_strays({known.pid})}))
     await known.kill()
 
 asyncio.run(main())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keck.kinds import KINDS
+from keck.kinds import kinds_with_routes
 from keck.messages import verdict_of
 from keck.testing import sample_eval_done, sample_request
 from keck.verdict import Verdict
@@ -45,7 +45,7 @@ def test_a_long_log_keeps_its_head_and_its_tail():
     assert len(text) < MAX_LOG_CHARS + 200
 
 
-@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", kinds_with_routes(), ids=lambda kind: kind.name)
 def test_a_form_with_both_fields_lacks_nothing(kind):
     assert missing_fields(kind, candidate="c", reference="r") is None
     assert missing_fields(kind, candidate=None, reference="r").msg == kind.missing_candidate

@@ -62,6 +62,14 @@ class Device(Protocol):
         """Push everything out of the last-level cache."""
         ...
 
+    def scrub(self) -> None:
+        """Overwrite all free memory."""
+        ...
+
+    def busy_s(self) -> float:
+        """Flush the cache; how much longer than on an idle device that took, in seconds."""
+        ...
+
     def facts(self) -> dict[str, str | float | None]:
         """What the verdict and the heartbeat say of this device."""
         ...

@@ -75,6 +75,14 @@ class CpuDevice:
         """Write 32 MiB, more than the last-level cache slice one core gets to keep."""
         self._flush.fill_(1)
 
+    def scrub(self) -> None:
+        """Nothing to do: the kernel gives out pages of zeros."""
+
+    def busy_s(self) -> float:
+        """Not to be told on a CPU, which everybody shares."""
+        self.flush_cache()
+        return 0.0
+
     def facts(self) -> dict[str, str | float | None]:
         """Model name and core count."""
         return {

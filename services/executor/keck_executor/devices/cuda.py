@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from statistics import median
 from typing import Any, Literal
 
 import torch
 
-from keck_executor.runner.memory import CudaBytes, cuda_ok, open_ipc
+from keck_executor.cuda_calls import cuda_ok
+from keck_executor.runner.memory import CudaBytes, open_ipc
 
 __all__ = ["CudaDevice"]
+
+_CALIBRATIONS = 25
+_SCRUB_LEAST = 2 << 20
+"""Bytes: the driver's own granularity."""
 
 
 class _DeviceArena:
@@ -55,6 +62,7 @@ class CudaDevice:
         self._flush = torch.empty(2 * self._l2_bytes // 4, dtype=torch.int32, device="cuda")
         self._opened: dict[bytes, tuple[torch.Tensor, int]] = {}
         self._nvml = _Nvml()
+        self._idle_flush_s = median(self._timed_flush() for _ in range(_CALIBRATIONS))
 
     def arena(self, size: int) -> _DeviceArena:
         """Fresh device memory."""
@@ -94,6 +102,37 @@ class CudaDevice:
     def flush_cache(self) -> None:
         """Write twice the size of L2."""
         self._flush.zero_()
+
+    def scrub(self) -> None:
+        """Overwrite all free memory, block by block until there is none."""
+        from cuda.bindings import runtime  # noqa: PLC0415
+
+        blocks: list[int] = []
+        size = self.free_bytes()
+        while size >= _SCRUB_LEAST:
+            error, pointer = runtime.cudaMalloc(size)
+            if error != runtime.cudaError_t.cudaSuccess:
+                size //= 2
+                continue
+            blocks.append(int(pointer))
+            runtime.cudaMemsetAsync(pointer, 0, size, 0)
+        self.synchronize()
+        for pointer in blocks:
+            runtime.cudaFree(pointer)
+
+    def busy_s(self) -> float:
+        """Flush the cache; how much longer than on an idle device that took, in seconds.
+
+        Kernels of another process have the GPU in slices of about two milliseconds: while one of them runs, the
+        judge's work waits.
+        """
+        return max(0.0, self._timed_flush() - self._idle_flush_s)
+
+    def _timed_flush(self) -> float:
+        started = time.perf_counter()
+        self.flush_cache()
+        self.synchronize()
+        return time.perf_counter() - started
 
     def facts(self) -> dict[str, str | float | None]:
         """Name, UUID, driver, architecture."""

@@ -22,6 +22,7 @@ from keck_executor.devices.select import versions
 from keck_executor.judge.failure import Failed
 from keck_executor.judge.job import Hello, Job, Outcome, Phase
 from keck_executor.judge.link import BrokenProtocol, OutOfBudget, RunnerGone, RunnerLink
+from keck_executor.judge.lint import Lints
 from keck_executor.judge.session import Session
 from keck_executor.runner.wire import ProtocolError
 
@@ -38,13 +39,14 @@ def main() -> None:
     # The runners need the cores; the comparison of one check is bound by memory anyway.
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
     device = open_device(sys.argv[2])
+    lints = Lints()
     control.send(msgspec.msgpack.encode(Hello(facts={**versions(), **device.facts()})))
     while True:
         data, fds = _receive(control)
         if not data:
             return
         job = _jobs.decode(data)
-        outcome = _judge(job, device, control, [socket.socket(fileno=fd) for fd in fds])
+        outcome = _judge(job, device, control, [socket.socket(fileno=fd) for fd in fds], lints)
         control.send(msgspec.msgpack.encode(outcome))
 
 
@@ -57,15 +59,19 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     return data, list(fds)
 
 
-def _judge(job: Job, device: Device, control: socket.socket, sockets: list[socket.socket]) -> Outcome:
+def _judge(
+    job: Job, device: Device, control: socket.socket, sockets: list[socket.socket], lints: Lints
+) -> Outcome:
     def announce(stage: Stage, message: str) -> None:
         control.send(msgspec.msgpack.encode(Phase(serial=job.serial, stage=stage, message=message)))
 
     candidate = RunnerLink("candidate", sockets[0], job.candidate_pid, job.exec_timeout_s)
     reference = RunnerLink("reference", sockets[1], job.reference_pid, job.reference_timeout_s)
-    session = Session(job, device, candidate=candidate, reference=reference, announce=announce)
+    session = Session(job, device, candidate=candidate, reference=reference, announce=announce, lints=lints)
     started = time.monotonic()
     try:
+        if job.scrub:
+            device.scrub()
         decided = _decide(session)
         clocks = session.clock_mhz()
         held = time.monotonic() - started
@@ -87,6 +93,7 @@ def _judge(job: Job, device: Device, control: socket.socket, sockets: list[socke
         timing=session.timing if decided.verdict is Verdict.PASSED else None,
         flags=session.flags,
         profile=session.profile,
+        lint=session.lint,
         seeds=session.seeds,
         held_s=held,
         phases_s=session.phases_s,

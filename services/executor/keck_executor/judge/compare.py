@@ -8,7 +8,7 @@ import torch
 
 from keck.messages import Options, Tolerance
 
-__all__ = ["Difference", "compare", "tolerance_for"]
+__all__ = ["Difference", "bits_equal", "compare", "difference_of", "is_inexact", "tolerance_for"]
 
 _CHUNK = 1 << 26
 """Elements compared at once: bounds the temporary memory at a few times 512 MiB in double precision."""
@@ -34,12 +34,17 @@ class Difference:
         )
 
 
+def is_inexact(dtype: torch.dtype) -> bool:
+    """Whether values of this dtype are rounded: not integers, not booleans."""
+    return dtype.is_floating_point or dtype.is_complex
+
+
 def tolerance_for(dtype: torch.dtype, options: Options) -> Tolerance:
     """The tolerance that the options ask for: explicit numbers first, else the preset's for this dtype.
 
     Integers and booleans must be equal.
     """
-    if not (dtype.is_floating_point or dtype.is_complex):
+    if not is_inexact(dtype):
         return Tolerance(atol=0.0, rtol=0.0)
     preset = 1e-2 if options.tolerance == "keck" else _KERNELBENCH.get(dtype, 1e-4)
     return Tolerance(
@@ -60,24 +65,42 @@ def compare(actual: torch.Tensor, expected: torch.Tensor, tolerance: Tolerance) 
     return difference
 
 
+def bits_equal(left: torch.Tensor, right: torch.Tensor) -> bool:
+    """Whether two contiguous tensors of one shape and dtype hold the same bytes."""
+    return torch.equal(left.view(torch.uint8), right.view(torch.uint8))
+
+
 def _compare_flat(actual: torch.Tensor, expected: torch.Tensor, tolerance: Tolerance) -> Difference:
     # Most right answers are right to the last bit, and a dozen passes in double precision cost more than the call.
-    if torch.equal(actual.view(torch.uint8), expected.view(torch.uint8)):
+    if bits_equal(actual, expected):
         return Difference(total=actual.numel())
-    if not (expected.dtype.is_floating_point or expected.dtype.is_complex):
+    if not is_inexact(expected.dtype):
         wrong = actual != expected
         distance = (actual.double() - expected.double()).abs().max()
         return Difference(float(distance), 0.0, int(wrong.sum()), actual.numel())
     wide = torch.complex128 if expected.dtype.is_complex else torch.float64
     left, right = actual.to(wide), expected.to(wide)
-    finite = torch.isfinite(right)
-    same_specials = torch.where(torch.isnan(right), torch.isnan(left), left == right)
-    error, size = (left - right).abs(), right.abs()
-    # Written as "not within": a NaN in the candidate's output is never within anything.
-    right_enough = torch.where(finite, error <= tolerance.atol + tolerance.rtol * size, same_specials)
-    shown = torch.where(finite & torch.isfinite(error), error, 0.0)
+    allowed = tolerance.atol + tolerance.rtol * right.abs()
     # Against a reference near zero a relative error says nothing: not below the absolute tolerance.
-    relative = shown / size.clamp_min(max(tolerance.atol, torch.finfo(expected.dtype).tiny))
+    return difference_of(left, right, allowed, least=max(tolerance.atol, torch.finfo(expected.dtype).tiny))
+
+
+def difference_of(
+    actual: torch.Tensor, expected: torch.Tensor, allowed: torch.Tensor, *, least: float
+) -> Difference:
+    """Compare in double precision, with what each element may be off by.
+
+    Args:
+        actual, expected, allowed: of one shape; not empty.
+        least: what a relative error is counted from at least.
+    """
+    finite = torch.isfinite(expected)
+    same_specials = torch.where(torch.isnan(expected), torch.isnan(actual), actual == expected)
+    error, size = (actual - expected).abs(), expected.abs()
+    # Written as "not within": a NaN in the candidate's output is never within anything.
+    right_enough = torch.where(finite, error <= allowed, same_specials)
+    shown = torch.where(finite & torch.isfinite(error), error, 0.0)
+    relative = shown / size.clamp_min(least)
     # A double's error over a double's smallest number overflows, and JSON has no infinity.
     relative = relative.clamp_max(torch.finfo(torch.float64).max)
     facts = torch.stack([shown.max(), relative.max(), (~right_enough).sum().double()]).tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import secrets
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import torch
 
 from keck.verdict import Verdict
 from keck_executor.devices import Arena, Device
-from keck_executor.judge.failure import Failed
+from keck_executor.judge.failure import Failed, failure_of
 from keck_executor.judge.link import BrokenProtocol, RunnerLink
 from keck_executor.runner.tree import fills_its_extent, nodes_to_json
 from keck_executor.runner.wire import (
@@ -24,7 +25,7 @@ from keck_executor.runner.wire import (
     TensorRecord,
 )
 
-__all__ = ["DRAW_ARENA", "Form", "InputDrawer", "InputSet", "checked_view"]
+__all__ = ["DRAW_ARENA", "Form", "InputDrawer", "InputSet", "checked_view", "derived_seeds"]
 
 DRAW_ARENA = 0
 _FIRST_GUESS = 16 << 20
@@ -65,34 +66,46 @@ class InputDrawer:
         self._device = device
         self._arena: Arena | None = None
         self.forms: list[Form] = []
-        self.seeds: list[int] = []
-        """Of every set; of the many that are drawn for timing only the last one's, which comes last."""
-        self._many = False
+        self.seeds: list[str] = []
+        """Secret seeds in the order in which they were used, hex; `SEEDxN` stands for the N seeds derived from one."""
         self.on_device = True
         """Whether ``get_inputs`` ran with the device as its default."""
 
-    def draw(self, *, among_many: bool = False) -> InputSet | Reply:
-        """A fresh set, or the reference's reply where drawing failed.
-
-        Args:
-            among_many: one of so many that their seeds are not all told.
+    def draw(self, law: str = "get_inputs") -> InputSet | Reply:
+        """A fresh set from that function of the reference's, or its reply where drawing failed.
 
         Raises:
             Failed: there is no memory for it.
             BrokenProtocol: the reference described it impossibly.
         """
         seed = secrets.randbits(64)
-        reply = self._draw(seed, _FIRST_GUESS if self._arena is None else 0)
+        reply = self._draw(seed, law, _FIRST_GUESS if self._arena is None else 0)
         if reply.status is Status.NO_ROOM:
-            reply = self._draw(seed, int(reply.numbers[1]))
+            reply = self._draw(seed, law, int(reply.numbers[1]))
         if reply.status is not Status.OK:
             return reply
-        if among_many and self._many:
-            self.seeds.pop()
-        self._many = among_many
-        self.seeds.append(seed)
+        self.seeds.append(f"{seed:016x}")
         self.on_device = self.on_device and bool(reply.numbers[0])
         return self._take(reply)
+
+    def draw_more(self, form_id: int, count: int, *, arena: int, slot: int) -> int:
+        """Fresh sets of a form, drawn into the reference's own arena, one every `slot` bytes.
+
+        Returns:
+            how many there are: fewer than `count` where ``get_inputs`` gave another form.
+
+        Raises:
+            Failed: ``get_inputs`` raised.
+        """
+        root = secrets.token_bytes(8)
+        self.seeds.append(f"{root.hex()}x{count}")
+        reply = self._link.ask(
+            "draw_more", form=form_id, seeds=derived_seeds(root, count), arena=arena, slot=slot
+        )
+        if reply.status is not Status.OK:
+            raise failure_of("reference", reply, "calling get_inputs")
+        self.on_device = self.on_device and bool(reply.numbers[0])
+        return min(count, int(reply.numbers[1]))
 
     def close(self) -> None:
         """Free the memory that draws pass through."""
@@ -100,7 +113,7 @@ class InputDrawer:
             self._arena.close()
             self._arena = None
 
-    def _draw(self, seed: int, room: int) -> Reply:
+    def _draw(self, seed: int, law: str, room: int) -> Reply:
         if room:
             self.close()
             free = self._device.free_bytes()
@@ -111,7 +124,7 @@ class InputDrawer:
             self._arena = self._device.arena(room)
             spec, fds = self._arena.share()
             self._link.must("attach", fds=fds, arena=DRAW_ARENA, **spec)
-        return self._link.ask("draw", seed=seed, arena=DRAW_ARENA, base=0)
+        return self._link.ask("draw", seed=seed, law=law, arena=DRAW_ARENA, base=0)
 
     def _take(self, reply: Reply) -> InputSet:
         assert self._arena is not None
@@ -129,6 +142,14 @@ class InputDrawer:
         master = self._arena.bytes[:size].clone()
         self._device.synchronize()
         return InputSet(self.forms.index(form), form, master)
+
+
+def derived_seeds(root: bytes, count: int) -> list[int]:
+    """64-bit seeds of the sets of one batch: the first bytes of SHA-256 over the root and each one's number."""
+    return [
+        int.from_bytes(hashlib.sha256(root + index.to_bytes(4, "big")).digest()[:8], "big")
+        for index in range(count)
+    ]
 
 
 def checked_view(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from keck.messages import Correctness, Flag, Options, Profile, Stage, Timing
+from keck.messages import Correctness, Flag, Lint, Options, Profile, Stage, Timing
 from keck.verdict import Verdict
 
 __all__ = ["Hello", "Job", "Outcome", "Phase", "decode_from_judge"]
@@ -25,6 +25,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     reference_pid: int
     exec_timeout_s: float
     reference_timeout_s: float
+    scrub: bool = False
+    """Overwrite the device's free memory first: the driver does not clear what others left in it."""
+    reference_hash: str = ""
+    """sha256 of the reference's source, under which what the lint finds is kept; empty: not kept."""
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
@@ -57,6 +61,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag="outcome"):
     timing: Timing | None = None
     flags: list[Flag] = []
     profile: Profile | None = None
+    lint: Lint | None = None
     seeds: str = ""
     held_s: float = 0.0
     phases_s: dict[str, float] = {}

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from keck_executor.runner.wire import MAX_DATAGRAM, ProtocolError, Reply, Status, unpack_reply
 from keck_sandbox import freeze, thaw
+from keck_sandbox.reap import cell_members, kill_all
 
 __all__ = ["BrokenProtocol", "OutOfBudget", "RunnerGone", "RunnerLink", "Side"]
 
@@ -126,22 +127,25 @@ class RunnerLink:
             raise BrokenProtocol(self.side, f"`{op}` failed: {shown}")
         return reply
 
-    def freeze(self) -> bool:
+    def freeze(self) -> None:
         """Stop every process of the runner until the next command, or :meth:`thaw`.
-
-        Returns:
-            whether there was more than one to stop.
 
         Raises:
             BrokenProtocol: one of them does not stand still.
         """
         if self._frozen:
-            return False
+            return
         self._frozen = True
         family = self._has_children()
-        if not freeze(self._pid, timeout_s=_FREEZE_S, family=family):
+        still = freeze(self._pid, timeout_s=_FREEZE_S, family=family)
+        if still and not family and self._has_children():  # born between the look and the stop
+            still = freeze(self._pid, timeout_s=_FREEZE_S)
+        if not still:
             raise BrokenProtocol(self.side, "not all of it stands still when it is stopped")
-        return family
+
+    def kill(self) -> None:
+        """End every process of the runner at once; it answers nothing any more."""
+        kill_all(cell_members(self._pid))
 
     def thaw(self) -> None:
         """Let the runner go on, if it was stopped."""

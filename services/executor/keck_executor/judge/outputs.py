@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 
@@ -11,9 +12,12 @@ from keck.messages import Correctness, Options, Tolerance
 from keck.verdict import Verdict
 from keck_executor.judge.compare import Difference, compare, tolerance_for
 from keck_executor.judge.failure import Failed
+from keck_executor.judge.inputs import InputSet
+from keck_executor.judge.null_answers import Null, distance
+from keck_executor.judge.scaled import Allowance, compare_scaled
 from keck_executor.runner.wire import Node, NodeKind, TensorRecord
 
-__all__ = ["Expected", "Ledger", "require_same_form", "structure_of"]
+__all__ = ["Expected", "JudgedSet", "Ledger", "require_same_form", "require_tensors", "structure_of"]
 
 _WORDS = {
     NodeKind.NONE: "None", NodeKind.TENSOR: "a tensor", NodeKind.INT: "an int", NodeKind.FLOAT: "a float",
@@ -28,6 +32,14 @@ class Expected:
     structure: tuple[str, ...]
     tensors: tuple[torch.Tensor, ...]
     """Copies of the judge's own."""
+    allowances: tuple[Allowance | None, ...] = ()
+    """For each output, where the scale-aware comparison has taken over; empty: for none."""
+    nulls: tuple[tuple[Null, ...], ...] = ()
+    """For each output, answers that compute nothing, pass the tolerance, and are not the right one; empty: none."""
+
+
+JudgedSet = tuple[InputSet, Expected]
+"""Inputs, and what the reference returns for them."""
 
 
 def structure_of(nodes: Sequence[Node]) -> tuple[str, ...]:
@@ -94,26 +106,42 @@ class Ledger:
     difference: Difference = field(default_factory=Difference)
     calls: int = 0
     tolerance: Tolerance = field(default_factory=lambda: Tolerance(atol=0.0, rtol=0.0))
+    comparison: Literal["tolerance", "scaled"] = "tolerance"
+    oracle: Literal["fp64", "fp32"] = "fp32"
 
     def compare(self, outputs: Sequence[torch.Tensor], expected: Expected) -> None:
         """Compare the outputs of one call.
 
         Raises:
-            Failed: any element is outside the tolerance.
+            Failed: any element is outside the tolerance, or the output is nearer to a null answer than to the right
+                one.
         """
         self.calls += 1
         for index, (output, wanted) in enumerate(zip(outputs, expected.tensors, strict=True)):
             self.tolerance = tolerance_for(wanted.dtype, self.options)
-            found = compare(output, wanted, self.tolerance)
+            allowance = expected.allowances[index] if expected.allowances else None
+            if allowance is None:
+                found = compare(output, wanted, self.tolerance)
+            else:
+                found = compare_scaled(output, wanted, allowance)
             self.difference += found
+            where = f" in output {index}" if len(outputs) > 1 else ""
             if found.mismatched:
-                where = f" in output {index}" if len(outputs) > 1 else ""
+                scale = "|reference|" if allowance is None else "|reference|, in units of the output's spread"
                 raise Failed(
                     Verdict.WRONG_RESULT,
                     f"{found.mismatched} of {found.total} values{where} are wrong (max absolute error "
-                    f"{found.max_abs:.3g}, tolerance {self.tolerance.atol:g} + {self.tolerance.rtol:g} x |reference|)",
+                    f"{found.max_abs:.3g}, tolerance {self.tolerance.atol:g} + {self.tolerance.rtol:g} x {scale})",
                     correct=False,
                 )
+            for null in expected.nulls[index] if expected.nulls and found.max_abs else ():
+                if distance(null.value, output) < distance(wanted, output):
+                    raise Failed(
+                        Verdict.WRONG_RESULT,
+                        f"the values{where} are nearer to an answer that computes nothing ({null.name}) than to the "
+                        "reference's",
+                        correct=False,
+                    )
 
     def record(self) -> Correctness:
         """The ledger as the verdict shows it."""
@@ -125,4 +153,6 @@ class Ledger:
             total=self.difference.total,
             tolerance=self.tolerance,
             weights=self.weights,  # type: ignore[arg-type]  # one of three words, set by the session
+            comparison=self.comparison,
+            oracle=self.oracle,
         )

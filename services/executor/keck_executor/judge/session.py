@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from keck.messages import EventsMs, Flag, Profile, Stage, Timing
+from keck.messages import EventsMs, Flag, Lint, Profile, Stage, Timing
 from keck.verdict import Verdict
 from keck_executor.devices import Device
 from keck_executor.judge.burst_clock import BurstClock, NotEnqueueable
@@ -16,10 +17,12 @@ from keck_executor.judge.failure import Failed, failure_of, text_of
 from keck_executor.judge.inputs import InputDrawer, InputSet
 from keck_executor.judge.job import Job
 from keck_executor.judge.link import OutOfBudget, RunnerGone, RunnerLink
+from keck_executor.judge.lint import Linted, Linter, Lints
 from keck_executor.judge.outputs import Expected, Ledger, require_same_form, require_tensors, structure_of
 from keck_executor.judge.side import IN_ARENA, CheckedSide, SingleCall
 from keck_executor.judge.single_clock import Samples, check_call, time_singles
 from keck_executor.judge.stats import interval_ms, noise_of, speedup_of
+from keck_executor.judge.supply import Supply
 from keck_executor.judge.timing_flags import timing_flags
 from keck_executor.judge.weights import match_weights
 from keck_executor.runner.tree import nodes_to_json
@@ -30,7 +33,6 @@ __all__ = ["CONSTRUCTION_SEED", "Session"]
 CONSTRUCTION_SEED = 42
 """Of both models; public, and independent of the secret seeds of the inputs."""
 
-_SETS_FOR_BURSTS = 16
 _SETS_BYTES = 1 << 30
 _MEMORY_SHARE = 6
 _TIMING_SHARE = 0.25
@@ -46,6 +48,7 @@ class Session:
         device: where.
         candidate, reference: links to two fresh runners.
         announce: called when a stage begins.
+        lints: what this judge has found of references so far.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Session:
         candidate: RunnerLink,
         reference: RunnerLink,
         announce: Callable[[Stage, str], None],
+        lints: Lints,
     ) -> None:
         self._job = job
         self._device = device
@@ -66,9 +70,12 @@ class Session:
         self._sets: list[tuple[InputSet, Expected]] = []
         self._may_mutate: tuple[int, ...] = ()
         self._ledger: Ledger | None = None
+        self._lints = lints
+        self._linted: Linted | None = None
         self.stage: Stage = "load"
         self.timing: Timing | None = None
         self.profile: Profile | None = None
+        self.lint: Lint | None = None
         self.flags: list[Flag] = []
         self.phases_s: dict[str, float] = {}
 
@@ -79,8 +86,8 @@ class Session:
 
     @property
     def seeds(self) -> str:
-        """The secret seeds of the sets in the order they were drawn, hex."""
-        return ",".join(f"{seed:016x}" for seed in self._drawer.seeds)
+        """The secret seeds of the sets in the order they were drawn (:attr:`InputDrawer.seeds`)."""
+        return ",".join(self._drawer.seeds)
 
     def run(self) -> None:
         """Load, compare, time.
@@ -155,21 +162,44 @@ class Session:
     def _check_correctness(self) -> None:
         assert self._ledger is not None
         self._draw_sets()
-        for side in (self._reference, self._candidate):
-            side.learn(self._drawer.forms)
+        self._learn()
         for inputs, expected in self._expect():
             self._sets.append((inputs, expected))
-        self._require_determinism()
+        linted = self._linted = self._lint(self._require_determinism())
+        self._learn()
         self._candidate.out_bytes = self._reference.out_bytes
-        for inputs, expected in self._sets:
-            call = self._candidate.call(inputs)
+        for index, (inputs, expected) in enumerate((*linted.sets, *linted.stress)):
+            call = self._candidate.call(inputs, same_place=bool(secrets.randbits(1)))
             check_call(call, expected, self._ledger, may_mutate=self._may_mutate)
+            if index == 0:
+                self.flags += linted.precision_flags(call, expected)
+
+    def _lint(self, repeat: SingleCall) -> Linted:
+        """The sets with the comparison that this task needs."""
+        assert self._ledger is not None
+        linter = Linter(
+            self._lints,
+            self._job.reference_hash,
+            self._job.options,
+            device=self._device,
+            reference=self._reference,
+            drawer=self._drawer,
+            expect=lambda inputs: self._expected_of(self._reference.call(inputs, tf32="off")),
+        )
+        linted = linter.lint(self._sets, repeat)
+        self._sets, self.lint = linted.sets, linted.record
+        self.flags += linted.flags
+        self._ledger.comparison, self._ledger.oracle = linted.record.comparison, linted.record.oracle
+        return linted
+
+    def _learn(self) -> None:
+        """Tell both runners of every form that was drawn."""
+        for side in (self._reference, self._candidate):
+            side.learn(self._drawer.forms)
 
     def _draw_sets(self) -> None:
         self._drawn: list[InputSet] = []
         wanted = self._job.options.correctness_sets
-        if self._device.bursts and self._job.options.timed_calls:
-            wanted = max(wanted, _SETS_FOR_BURSTS)
         room = min(_SETS_BYTES, self._device.free_bytes() // _MEMORY_SHARE)
         used = 0
         while len(self._drawn) < wanted:
@@ -200,8 +230,8 @@ class Session:
         self._may_mutate = tuple({*self._may_mutate, *call.mutated})
         return Expected(structure, tuple(output.clone() for output in call.outputs))
 
-    def _require_determinism(self) -> None:
-        """A reference that does not agree with itself cannot judge anybody."""
+    def _require_determinism(self) -> SingleCall:
+        """A reference that does not agree with itself cannot judge anybody. Returns its second call on the first set."""
         inputs, expected = self._sets[0]
         again = Ledger(self._job.options, "none")
         call = self._reference.call(inputs, tf32="off")
@@ -214,6 +244,7 @@ class Session:
                 "the reference gives another answer for the same inputs (is dropout, or other randomness, on in "
                 f"forward?): {difference.message}",
             ) from difference
+        return call
 
     # --- timing
 
@@ -246,35 +277,36 @@ class Session:
 
     def _sample(self, budget_s: float) -> Samples:
         assert self._ledger is not None
+        assert self._linted is not None
+        supply = Supply(
+            self._drawer,
+            self._reference,
+            like=self._sets[0],
+            learn=self._learn,
+            expect=self._expected_of,
+            attach=self._linted.attach,
+        )
+        # At a profile the candidate is still needed.
+        last = not self._job.options.profile
         calls = self._job.options.timed_calls
-        if self._device.bursts and len(self._drawer.forms) == 1:
-            clock = BurstClock(self._device, self._sets, self._ledger, may_mutate=self._may_mutate)
+        if self._device.bursts and len({inputs.form_id for inputs, _ in self._sets}) == 1:
+            seen = [inputs for inputs, _ in self._sets]
+            clock = BurstClock(self._device, supply, self._ledger, seen=seen, may_mutate=self._may_mutate)
             try:
-                return clock.run(self._candidate, self._reference, calls=calls, budget_s=budget_s)
+                return clock.run(self._candidate, self._reference, calls=calls, budget_s=budget_s, last=last)
             except NotEnqueueable:
                 pass  # somebody synchronises inside forward: both sides are timed call by call
         return time_singles(
             self._candidate,
             self._reference,
-            self._sets,
+            supply,
             self._ledger,
-            fresh=self._fresh_set,
             device=self._device,
             calls=calls,
             budget_s=budget_s,
             may_mutate=self._may_mutate,
+            last=last,
         )
-
-    def _fresh_set(self) -> tuple[InputSet, Expected]:
-        """Inputs that nobody has seen, and what the reference makes of them."""
-        drawn = self._drawer.draw(among_many=True)
-        if not isinstance(drawn, InputSet):
-            raise failure_of("reference", drawn, "calling get_inputs")
-        for side in (self._reference, self._candidate):
-            side.learn(self._drawer.forms)
-        expected = self._expected_of(self._reference.call(drawn, tf32="off"))
-        self._candidate.out_bytes = self._reference.out_bytes  # this set's outputs may be the largest so far
-        return drawn, expected
 
     def _take_profile(self) -> None:
         """Profiler tables of one call of each side, for people: told by the runners, believed by nobody."""

@@ -15,6 +15,7 @@ from keck_executor.devices import Arena, Device
 from keck_executor.judge.failure import Failed, failure_of
 from keck_executor.judge.inputs import Form, InputSet, checked_view
 from keck_executor.judge.link import BrokenProtocol, RunnerLink
+from keck_executor.judge.traps import Commit, RedZones, poison
 from keck_executor.runner.wire import ALIGNMENT, ProtocolError, Reply, Status
 
 __all__ = [
@@ -23,10 +24,8 @@ __all__ = [
     "OUT_ARENA",
     "STATE_ARENA",
     "CheckedSide",
-    "Commit",
     "SingleCall",
-    "commit",
-    "flat_bytes",
+    "require_settled",
 ]
 
 IN_ARENA = 1
@@ -34,7 +33,6 @@ OUT_ARENA = 2
 STATE_ARENA = 3
 JITTER_SLOTS = 16
 """Places, 512 bytes apart, at one of which the inputs of a call begin."""
-_COMMIT_POINTS = 4096
 _FIRST_GUESS = 16 << 20
 
 
@@ -49,8 +47,6 @@ class SingleCall:
     """From the command to the commit, by the judge's clock."""
     mutated: tuple[int, ...]
     """Indices of input tensors whose bytes have changed."""
-    committed: tuple[Commit, ...] = ()
-    """What was read of the outputs before the clock stopped, where a device may still have been at work."""
 
 
 class CheckedSide:
@@ -64,6 +60,7 @@ class CheckedSide:
         """What the outputs of one call take in the arena, once known."""
         self._replaced: list[Arena] = []
         self._forms_known = 0
+        self._base = 0
 
     def memory(self, which: int) -> torch.Tensor:
         """One of the arenas as bytes."""
@@ -100,58 +97,94 @@ class CheckedSide:
         tf32: Literal["off", "stock"] = "stock",
         null: bool = False,
         flush: bool = False,
+        same_place: bool = False,
+        last: bool = False,
+        op: Literal["call", "probe"] = "call",
+        double: bool = False,
     ) -> SingleCall:
         """One call over fresh copies of the inputs, at an address that moves.
 
-        The runner stands still from before its inputs are written until the clock runs, so that nothing of it can
-        find them early; and again from the end of the call to its next command: what it might go on doing can
-        neither touch outputs that are being compared, nor slow the other side down while that is timed. A runner
-        that has other processes is charged until the last of them stands still: they are looked for one by one,
-        and could go on working meanwhile.
+        The runner stands still from the end of the call to its next command: what it might go on doing can
+        neither touch outputs that are being compared, nor slow the other side down while that is timed. So it does
+        while its inputs are laid out; on a GPU, where its kernels may run all the same, they come within the clock.
 
         Args:
-            inputs: the set; its master is copied into the arena before the clock starts.
+            inputs: the set; its master is copied into the arena.
             tf32: ``off`` for expected values.
             null: everything but `forward`: what the protocol itself costs.
             flush: push inputs out of the cache first.
+            same_place: at the address of the call before, where that had inputs of this size.
+            last: end the runner as soon as it says that it is done.
+            op, double: see :meth:`probe`.
 
         Raises:
-            Failed: user code failed, or there is no memory for what it is given and returns.
+            Failed: user code failed, it went on after the call, or there is no memory for what it is given and returns.
             BrokenProtocol: it described its outputs impossibly, or could not be stopped.
         """
         size = inputs.form.size
         self.ensure(IN_ARENA, size + JITTER_SLOTS * ALIGNMENT)
         self.ensure(OUT_ARENA, self.out_bytes or _FIRST_GUESS)
-        self.link.freeze()  # until `send`
-        base = ALIGNMENT * secrets.randbelow(JITTER_SLOTS)
-        held, out = self.memory(IN_ARENA)[base : base + size], self.memory(OUT_ARENA)
-        held.copy_(inputs.master)
-        out[: self.out_bytes or out.numel()].fill_(0xFF)  # NaN in every float format
+        self.link.freeze()
+        if not same_place:
+            self._base = ALIGNMENT * secrets.randbelow(JITTER_SLOTS)
+        base = self._base
+        arena, out = self.memory(IN_ARENA), self.memory(OUT_ARENA)
+        held = arena[base : base + size]
+        zones = RedZones(arena, base, base + size)
+        poison(out[: self.out_bytes or out.numel()])
+        if self.device.kind == "cpu":
+            held.copy_(inputs.master)
         if flush:
             self.device.flush_cache()
         self.device.synchronize()
         items = [[inputs.form_id, base]]
         started = time.perf_counter()
-        serial = self.link.send("call", items=items, arena=IN_ARENA, out=OUT_ARENA, tf32=tf32, null=null)
+        if self.device.kind == "cuda":
+            held.copy_(inputs.master)
+            self.device.synchronize()
+        serial = self.link.send(
+            op, items=items, arena=IN_ARENA, out=OUT_ARENA, tf32=tf32, null=null, double=double
+        )
         reply = self.link.receive(serial)
         assert reply is not None
+        if last:
+            self.link.kill()
         needed = int(reply.numbers[1])
         if reply.status is Status.NO_ROOM and self.link.side == "reference" and needed > out.numel():
             self.out_bytes = needed
-            return self.call(inputs, tf32=tf32, null=null, flush=flush)
+            return self.call(inputs, tf32=tf32, null=null, flush=flush, op=op, double=double)
         if reply.status not in (Status.OK, Status.NO_ROOM):
             raise failure_of(self.link.side, reply, "calling forward")
         if reply.status is Status.NO_ROOM and self.link.side == "reference":
             raise BrokenProtocol("reference", "no room for outputs that fit")
         # A candidate's arena is made for the reference's outputs: what does not fit has another form.
         outputs = self._outputs(reply)
-        committed = commit(outputs[-1:]) if self.device.kind == "cuda" else ()
+        commit = Commit.prepare(outputs, dense=outputs)
+        commit.take()  # by the judge, in its own context
         seconds = time.perf_counter() - started
-        if self.link.freeze():
-            seconds = time.perf_counter() - started
         self.out_bytes = max(self.out_bytes, min(needed, out.numel()))
-        mutated = () if null else mutated_tensors(inputs, held)
-        return SingleCall(reply, outputs, seconds, mutated, committed)
+        if not last:
+            self.link.freeze()
+        if self.link.side == "candidate":
+            self.device.synchronize()
+            require_settled(commit, zones)
+        return SingleCall(reply, outputs, seconds, () if null else mutated_tensors(inputs, held))
+
+    def probe(self, inputs: InputSet, *, double: bool) -> SingleCall:
+        """One call of a copy of the model, which leaves no trace in the model itself; TF32 is off.
+
+        Args:
+            inputs: the set.
+            double: the copy and the inputs are in double precision.
+
+        Raises:
+            Failed: it cannot be copied, does not run in double precision, or there is no memory for it.
+        """
+        out_bytes = self.out_bytes
+        try:
+            return self.call(inputs, tf32="off", op="probe", double=double)
+        finally:
+            self.out_bytes = out_bytes
 
     def close(self) -> None:
         """Free all arenas."""
@@ -178,33 +211,19 @@ def mutated_tensors(inputs: InputSet, held: torch.Tensor) -> tuple[int, ...]:
     return tuple(i for i, (a, b) in enumerate(spans) if not torch.equal(held[a:b], inputs.master[a:b]))
 
 
-def flat_bytes(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor without gaps as its bytes in memory order: not every dtype has every operation."""
-    return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8)
+def require_settled(commit: Commit, zones: RedZones) -> None:
+    """What every call of a candidate must leave behind: outputs that stay, and nothing where it had no business.
 
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """Bytes at random places of a tensor, as they were when the clock stopped."""
-
-    tensor: torch.Tensor
-    places: torch.Tensor
-    values: torch.Tensor
-
-    def still_holds(self) -> bool:
-        """Whether they are the same now: if not, work was still running."""
-        return torch.equal(flat_bytes(self.tensor).take(self.places), self.values)
-
-
-def commit(tensors: Sequence[torch.Tensor]) -> tuple[Commit, ...]:
-    """Read random places of each tensor, in the judge's own context, and wait until that is done."""
-    taken = []
-    for tensor in tensors:
-        if tensor.numel() == 0:
-            continue
-        size = tensor.numel() * tensor.element_size()
-        places = torch.randint(0, size, (min(size, _COMMIT_POINTS),), device=tensor.device)
-        taken.append(Commit(tensor, places, flat_bytes(tensor).take(places)))
-    if taken and taken[-1].values.is_cuda:
-        torch.cuda.synchronize()
-    return tuple(taken)
+    Raises:
+        Failed: work went on after the call was said to be over, or memory around the inputs was written to.
+    """
+    if not commit.holds():
+        raise Failed(
+            Verdict.HACK_DETECTED,
+            "outputs changed after the call was reported as done: work was still running",
+            correct=False,
+        )
+    if not zones.intact():
+        raise Failed(
+            Verdict.WRONG_RESULT, "forward wrote to memory before or behind its inputs", correct=False
+        )

@@ -10,7 +10,9 @@ from statistics import median
 
 from keck.messages import Interval
 
-__all__ = ["Speedup", "interval_ms", "noise_of", "speedup_of", "spread"]
+__all__ = ["Speedup", "interval_ms", "is_settled", "noise_of", "speedup_of", "spread"]
+
+_SETTLED = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,15 @@ def interval_ms(samples_s: Sequence[float], *, calls: int | None = None) -> Inte
         ci95=(1e3 * ordered[low], 1e3 * ordered[high]),
         n=calls if calls is not None else n,
     )
+
+
+def is_settled(*sides: Sequence[float]) -> bool:
+    """Whether each side's median is known to one percent: half its interval is no more than that of it."""
+    for samples in sides:
+        interval = interval_ms(samples)
+        if not interval.ci95[1] - interval.ci95[0] <= 2 * _SETTLED * interval.median:
+            return False
+    return True
 
 
 def spread(samples: Sequence[float]) -> float:

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
-__all__ = ["CudaBytes", "DeviceFlags", "attach", "cuda_ok", "export", "open_ipc"]
+from keck_executor.cuda_calls import cuda_ok
+
+__all__ = ["CudaBytes", "DeviceFlags", "attach", "export", "open_ipc"]
 
 
 def attach(spec: dict[str, Any], fds: list[int]) -> torch.Tensor:
@@ -91,14 +93,3 @@ class DeviceFlags:
 
         flag = driver.CUstreamWriteValue_flags.CU_STREAM_WRITE_VALUE_DEFAULT.value
         cuda_ok(driver.cuStreamWriteValue32(stream, self._device + self.DONE, serial, flag))
-
-
-def cuda_ok(result: tuple[Any, ...]) -> Any:
-    """The value of a cuda.bindings call.
-
-    Raises:
-        RuntimeError: the call failed.
-    """
-    if int(result[0]) != 0:
-        raise RuntimeError(f"CUDA call failed: {result[0]!r}")
-    return result[1] if len(result) == 2 else result[1:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import copy
 import hashlib
 import json
 import os
@@ -73,9 +74,12 @@ class Runner:
             "attach": self._attach,
             "mailbox": self._mailbox,
             "draw": self._draw,
+            "draw_more": self._draw_more,
             "state": self._state,
             "forms": self._register_forms,
             "call": self._call,
+            "calls": self._calls,
+            "probe": self._probe,
             "burst": self._burst,
             "profile": self._profile,
         }
@@ -180,11 +184,7 @@ class Runner:
         return _ok()
 
     def _draw(self, command: dict[str, Any], _: list[int]) -> Reply:
-        assert self._module is not None
-        inputs, on_device = draw_inputs(self._module, self._device, command["seed"])
-        if isinstance(inputs, torch.Tensor):
-            inputs = [inputs]
-        nodes, tensors = flatten(inputs)
+        nodes, tensors, on_device = self._drawn(command["seed"], command["law"])
         arena, base = self._arenas[command["arena"]], command["base"]
         records, offset = [], 0
         places = []
@@ -200,6 +200,26 @@ class Runner:
         self._synchronize()
         return _ok(nodes=nodes, tensors=tuple(records), numbers=(float(on_device), float(offset)))
 
+    def _draw_more(self, command: dict[str, Any], _: list[int]) -> Reply:
+        """Sets of a form already known, one slot after the other; ends before the first that has another form."""
+        form, arena, slot = self._forms[command["form"]], self._arenas[command["arena"]], command["slot"]
+        done, on_device = 0, True
+        for seed in command["seeds"]:
+            nodes, tensors, here = self._drawn(seed, "get_inputs")
+            if nodes != form.nodes or not _has_form(tensors, form):
+                break
+            for tensor, (dtype, shape, strides, offset, _nbytes) in zip(tensors, form.tensors, strict=True):
+                _strided(arena, done * slot + offset, dtype, shape, strides).copy_(tensor)
+            done, on_device = done + 1, on_device and here
+        self._synchronize()
+        return _ok(numbers=(float(on_device), float(done)))
+
+    def _drawn(self, seed: int, law: str) -> tuple[tuple[Node, ...], list[torch.Tensor], bool]:
+        assert self._module is not None
+        inputs, on_device = draw_inputs(self._module, self._device, seed, law=law)
+        nodes, tensors = flatten([inputs] if isinstance(inputs, torch.Tensor) else inputs)
+        return nodes, tensors, on_device
+
     def _register_forms(self, command: dict[str, Any], _: list[int]) -> Reply:
         for key, form in command["forms"].items():
             tensors = tuple(
@@ -209,21 +229,20 @@ class Runner:
             self._forms[int(key)] = _Form(nodes_from_json(form["nodes"]), tensors)
         return _ok()
 
-    def _inputs(self, form: _Form, base: int, arena: torch.Tensor) -> Any:
+    def _inputs(self, item: list[int], arena: torch.Tensor, *, double: bool = False) -> Any:
+        form, base = self._forms[item[0]], item[1]
         tensors = [
             _strided(arena, base + offset, dtype, shape, strides)
             for dtype, shape, strides, offset, _ in form.tensors
         ]
-        return rebuild(form.nodes, tensors)
+        return rebuild(form.nodes, [_widened(tensor) for tensor in tensors] if double else tensors)
 
     # --- calls
 
     def _forward(self, command: dict[str, Any], item: list[int]) -> Any:
         if command["null"]:
             return self._last
-        positional, named = _as_arguments(
-            self._inputs(self._forms[item[0]], item[1], self._arenas[command["arena"]])
-        )
+        positional, named = _as_arguments(self._inputs(item, self._arenas[command["arena"]]))
         with torch.no_grad():
             return self._model(*positional, **named)
 
@@ -237,6 +256,51 @@ class Runner:
         self._synchronize()
         if not command["null"]:
             self._last = output
+        status = Status.OK if needed <= out.numel() else Status.NO_ROOM
+        return Reply(0, status, nodes=nodes, tensors=tuple(records), numbers=(0.0, float(needed)))
+
+    def _calls(self, command: dict[str, Any], _: list[int]) -> Reply:
+        """Calls of `forward` one after the other, each one's outputs in a slot of its own; the last one's nodes."""
+        slot, out = command["slot"], self._arenas[command["out"]]
+        nodes: tuple[Node, ...] = ()
+        records: list[TensorRecord] = []
+        status = Status.OK
+        with float32_matmul(command["tf32"]):
+            for index, item in enumerate(command["items"]):
+                nodes, tensors = flatten(self._forward(command, item), sort_keys=True)
+                put, needed = self._put(tensors, out, index * slot, room=slot)
+                records += put
+                if needed > slot:
+                    status = Status.NO_ROOM
+        self._synchronize()
+        return Reply(0, status, nodes=nodes, tensors=tuple(records))
+
+    def _probe(self, command: dict[str, Any], _: list[int]) -> Reply:
+        """One call of a copy of the model, whose own state stays as it is; in double precision if asked."""
+        reply = self._probed(command)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()  # of a copy of all weights, perhaps
+        return reply
+
+    def _probed(self, command: dict[str, Any]) -> Reply:
+        if not isinstance(self._model, torch.nn.Module):
+            raise Unsupported("a model that is no torch.nn.Module")
+        model, double = copy.deepcopy(self._model), bool(command["double"])
+        positional, named = _as_arguments(
+            self._inputs(command["items"][0], self._arenas[command["arena"]], double=double)
+        )
+        default = torch.get_default_dtype()
+        try:
+            if double:
+                model = model.double()
+                torch.set_default_dtype(torch.float64)
+            with torch.no_grad(), float32_matmul("off"):
+                nodes, tensors = flatten(model(*positional, **named), sort_keys=True)
+        finally:
+            torch.set_default_dtype(default)
+        out = self._arenas[command["out"]]
+        records, needed = self._put(tensors, out, 0)
+        self._synchronize()
         status = Status.OK if needed <= out.numel() else Status.NO_ROOM
         return Reply(0, status, nodes=nodes, tensors=tuple(records), numbers=(0.0, float(needed)))
 
@@ -325,6 +389,13 @@ def _as_arguments(value: Any) -> tuple[list[Any], dict[str, Any]]:
     return list(value) if isinstance(value, list | tuple) else [value], {}
 
 
+def _widened(tensor: torch.Tensor) -> torch.Tensor:
+    """The same in double precision, where it is a number that is rounded."""
+    if tensor.is_complex():
+        return tensor.to(torch.complex128)
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
@@ -353,6 +424,13 @@ def _extent(tensor: torch.Tensor) -> int:
     """Bytes from the first element to the end of the last."""
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return (last + 1) * tensor.element_size()
+
+
+def _has_form(tensors: list[torch.Tensor], form: _Form) -> bool:
+    return len(tensors) == len(form.tensors) and all(
+        (tensor.dtype, tuple(tensor.shape), tuple(_overlap_free(tensor).stride())) == (dtype, shape, strides)
+        for tensor, (dtype, shape, strides, _, _) in zip(tensors, form.tensors, strict=True)
+    )
 
 
 def _overlap_free(tensor: torch.Tensor) -> torch.Tensor:

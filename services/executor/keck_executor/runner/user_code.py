@@ -80,18 +80,24 @@ def seed_everything(seed: int) -> None:
         numpy.random.seed(seed % 2**32)
 
 
-def draw_inputs(module: ModuleType, device: torch.device, seed: int) -> tuple[object, bool]:
-    """``get_inputs()`` under a seed, with the device as default around that call only.
+def draw_inputs(module: ModuleType, device: torch.device, seed: int, *, law: str) -> tuple[object, bool]:
+    """What the function `law` of the module returns under a seed, with the device as default around that call only.
 
     Returns:
         the inputs, and whether they were drawn on the device (else on the CPU, because there it failed).
+
+    Raises:
+        MissingName: the module has no such function.
     """
+    draw = getattr(module, law, None)
+    if draw is None:
+        raise MissingName(f"`{law}` is not defined")
     seed_everything(seed)
     if device.type != "cpu":
         with contextlib.suppress(RuntimeError, TypeError, ValueError, AssertionError), device:
-            return module.get_inputs(), True
+            return draw(), True
         seed_everything(seed)
-    return module.get_inputs(), device.type == "cpu"
+    return draw(), device.type == "cpu"
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from litestar.types import ControllerRouterHandler
 
-from keck_gateway.routes import checks, documentation, events, executors, health, legacy
+from keck_gateway.routes import checks, documentation, events, executors, health, legacy, metrics
 
 __all__ = ["route_handlers"]
 
@@ -18,6 +18,7 @@ def route_handlers() -> list[ControllerRouterHandler]:
         events.events,
         executors.executors,
         health.healthz,
+        metrics.metrics,
         documentation.openapi_json,
         documentation.docs,
     ]

@@ -15,7 +15,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 
 from keck.errors import BadRequest
-from keck.kinds import KINDS, Kind
+from keck.kinds import Kind, kinds_with_routes
 from keck.messages import MAX_SOURCE_BYTES, CheckRequested, Options, new_request
 from keck_gateway.bodies import LegacyAnswer
 from keck_gateway.limits import MAX_FORM_FIELDS
@@ -62,8 +62,8 @@ _FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 
 def legacy_routes() -> list[HTTPRouteHandler]:
-    """A route for every registered kind."""
-    return [legacy_route(kind) for kind in KINDS.values()]
+    """A route for every registered kind that has one."""
+    return [legacy_route(kind) for kind in kinds_with_routes()]
 
 
 def legacy_route(kind: Kind) -> HTTPRouteHandler:

@@ -9,12 +9,6 @@ _STAT = (
 )
 _PROCESSES = "the same for the directories of processes, where the host's are to be seen"
 _LOCK = "any file that two cells can read can be locked by one and seen by the other; denied, compilers would fail"
-_PAIR = "to be closed: one end of a pair of datagram sockets can be pointed at any socket with a file"
-_ABSTRACT = f"{_PAIR} or, before version 6 of Landlock, without"
-_OWNER = "to be closed: before version 6 of Landlock, nothing governs to whom a file's signals go"
-_SIBLING = "to be closed: clone with CLONE_PARENT is not refused"
-_ATTRIBUTES = "to be closed: the filter of tier C, which refuses it, is not used"
-_DAEMONS = "to be closed: the end is sent to the group, and nobody waits for it"
 _SPACE = "without a file system of its own, only the size of each file is limited"
 
 MAY_BE_OPEN: dict[str, dict[str, str]] = {
@@ -23,14 +17,6 @@ MAY_BE_OPEN: dict[str, dict[str, str]] = {
     "watch_outside": {"B": _STAT, "C": _STAT},
     "stat_process": {"A-": _PROCESSES, "B": _PROCESSES, "C": _PROCESSES},
     "lock_shared_file": dict.fromkeys(("A", "A-", "B", "C"), _LOCK),
-    "connect_pair": {"B": _PAIR, "C": _PAIR},
-    "send_by_pair": {"B": _PAIR, "C": _PAIR},
-    "send_to_abstract": {"B": _ABSTRACT, "C": _ABSTRACT},
-    "signal_by_ownership": {"A-": _OWNER, "C": _OWNER},
-    "signal_by_ioctl": {"A-": _OWNER, "C": _OWNER},
-    "make_sibling": dict.fromkeys(("A", "A-", "B", "C"), _SIBLING),
-    "set_attribute": {"B": _ATTRIBUTES},
-    "leave_daemon": {"A-": _DAEMONS, "B": _DAEMONS, "C": _DAEMONS},
     "fill_with_one_file": {"B": _SPACE, "C": _SPACE},
     "fill_with_many_files": {"B": _SPACE, "C": _SPACE},
     "fill_with_empty_files": {"B": _SPACE, "C": _SPACE},
