@@ -8,8 +8,8 @@ def _burst():
     frame = sys._getframe()
     while frame is not None:
         command = frame.f_locals.get("command")
-        if isinstance(command, dict) and command.get("op") == "burst" and not command.get("null"):
-            return frame.f_locals.get("index", 0), [item[1] for item in command["items"]]
+        if isinstance(command, dict) and command.get("op") == "burst" and "index" in frame.f_locals:
+            return frame.f_locals["index"], [item[1] for item in command["items"]]
         frame = frame.f_back
     return 0, []
 
