@@ -119,7 +119,9 @@ def _not_caught() -> str:
         ]
         if about.get("why", "").startswith("Not caught"):
             reasons.append(about["why"].removeprefix("Not caught").lstrip(" :"))
-        lines += [f"* {family}, {about['name'][0].lower()}{about['name'][1:]}: {reason}" for reason in reasons]
+        lines += [
+            f"* {family}, {about['name'][0].lower()}{about['name'][1:]}: {reason}" for reason in reasons
+        ]
     return "\n".join(lines)
 
 
