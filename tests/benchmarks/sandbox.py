@@ -18,19 +18,19 @@ import statistics
 import sys
 import tempfile
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 from keck.messages import Options
 from keck.settings import load
-from keck_executor.judge.job import Job
-from keck_executor.judge_process import JudgeProcess
 from keck_executor.placement import Placement, place
-from keck_executor.quarantine import Quarantine
-from keck_executor.runner_pool import RunnerPool
+from keck_executor.station import Station, open_station
 from keck_sandbox import Policy, Tier, become_subreaper, spawn, use_tier
 from keck_sandbox.fork_server import ForkServer
 from keck_sandbox.ladder import TooWeak, climb
+
+from judged import judge, twin  # isort: skip - beside this file
 
 REFERENCE = """
 import torch
@@ -98,80 +98,42 @@ async def entering(tiers: list[Tier], placement: Placement, base: Path, forks: i
     }
 
 
-class Bench:
-    """The executor's own parts on one tier."""
-
-    def __init__(self, tier: Tier, placement: Placement, directory: Path) -> None:
-        self.tier = tier
-        directory.mkdir()
-        directory.chmod(0o711)
-        self.quarantine = Quarantine()
-        self.judge = JudgeProcess(placement, directory, self.quarantine)
-        self.pool = RunnerPool(load(), placement, directory, self.quarantine)
-        self.serial = 0
-
-    async def check(self, body: str, size: str) -> dict[str, Any]:
-        """Judge a pair of the same computation."""
-        reference = REFERENCE.format(body=body, size=size)
-        self.serial += 1
-        with use_tier(self.tier):
-            began = time.perf_counter()
-            runners = [await self.pool.take("candidate"), await self.pool.take("reference")]
-            taken_s = time.perf_counter() - began
-            try:
-                paths = []
-                texts = (reference.replace("Model(", "ModelNew("), reference)
-                for name, runner, text in zip(("candidate", "reference"), runners, texts, strict=True):
-                    paths.append(runner.directory / f"{name}.py")
-                    paths[-1].write_text(text)
-                job = Job(
-                    serial=self.serial, options=Options(timed_calls=100),
-                    candidate_classes=("ModelNew",), reference_names=("Model", "get_inputs", "get_init_inputs"),
-                    candidate_path=str(paths[0]), reference_path=str(paths[1]), extensions=[],
-                    candidate_pid=runners[0].process.leader, reference_pid=runners[1].process.leader,
-                    exec_timeout_s=60.0, reference_timeout_s=60.0,
-                )  # fmt: skip
-
-                async def ignore(_: object) -> None:
-                    pass
-
-                outcome = await self.judge.judge(job, (runners[0].sock, runners[1].sock), ignore)
-            finally:
-                await asyncio.gather(*(runner.end(self.quarantine) for runner in runners))
-        if outcome.timing is None:
-            raise SystemExit(f"{self.tier}: {outcome.verdict} {outcome.message} {outcome.detail}")
-        return {
-            "candidate_ms": outcome.timing.candidate_ms.median,
-            "reference_ms": outcome.timing.reference_ms.median,
-            "held_s": outcome.held_s,
-            "taken_s": taken_s,
-        }
-
-    async def close(self) -> None:
-        """End it."""
-        await self.pool.close()
-        await self.judge.stop()
-
-
 async def timing(tiers: list[Tier], placement: Placement, base: Path, rounds: int) -> dict[str, Any]:
     """Medians of the judged times, on each tier, in turns."""
-    benches = [Bench(tier, placement, base / f"timing-{tier}") for tier in tiers]
     pairs = CPU_PAIRS if placement.kind == "cpu" else PAIRS
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {
-        pair: {bench.tier: [] for bench in benches} for pair in pairs
-    }
-    for _ in range(rounds):
-        for pair, (body, size) in pairs.items():
-            for bench in benches:
-                found[pair][bench.tier].append(await bench.check(body, size))
-    for bench in benches:
-        await bench.close()
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {pair: {tier: [] for tier in tiers} for pair in pairs}
+    async with AsyncExitStack() as stack:
+        stations = {}
+        for tier in tiers:
+            directory = base / f"timing-{tier}"
+            directory.mkdir(mode=0o711)
+            with use_tier(tier):
+                stations[tier] = await stack.enter_async_context(open_station(load(), placement, directory))
+        for _ in range(rounds):
+            for pair, (body, size) in pairs.items():
+                for tier, station in stations.items():
+                    with use_tier(tier):
+                        found[pair][tier].append(await check(station, REFERENCE.format(body=body, size=size)))
     return {
         pair: {
             tier: {key: statistics.median(check[key] for check in checks) for key in checks[0]}
             for tier, checks in by_tier.items()
         }
         for pair, by_tier in found.items()
+    }
+
+
+async def check(station: Station, reference: str) -> dict[str, Any]:
+    """Judge a pair of the same computation."""
+    judged = await judge(station, twin(reference), reference, Options(timed_calls=100))
+    outcome = judged.outcome
+    if outcome.timing is None:
+        raise SystemExit(f"{outcome.verdict} {outcome.message} {outcome.detail}")
+    return {
+        "candidate_ms": outcome.timing.candidate_ms.median,
+        "reference_ms": outcome.timing.reference_ms.median,
+        "held_s": outcome.held_s,
+        "taken_s": judged.taken_s,
     }
 
 

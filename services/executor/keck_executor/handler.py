@@ -63,12 +63,24 @@ class Handler:
                 )
             )
             return
+        suspicion = await self._attempted(event, attempt, "")
+        if suspicion:
+            # Faster than the device can be: seen once it may be an accident of ours, seen by other runners it is not.
+            logger().warning("suspicious_time", evidence=suspicion)
+            await self._attempted(event, attempt, suspicion)
+
+    async def _attempted(self, event: CompileDone, attempt: int, suspected: str) -> str:
+        """Judge once, with fresh runners, and publish; or return why it should be done again."""
         runners: list[PooledRunner] = []
         try:
             runners = [await self._pool.take("candidate"), await self._pool.take("reference")]
             if self._placement.kind == "cuda":
                 await self._pool.refill()
-            await self._bus.publish_terminal(await self._judged(event, attempt, *runners))
+            done, suspicion = await self._judged(event, attempt, suspected, *runners)
+            if suspicion and not suspected:
+                return suspicion
+            await self._bus.publish_terminal(done)
+            return ""
         finally:
             await self._clean_up(runners)
 
@@ -87,8 +99,14 @@ class Handler:
         )
 
     async def _judged(
-        self, event: CompileDone, attempt: int, candidate: PooledRunner, reference: PooledRunner
-    ) -> EvalDone:
+        self,
+        event: CompileDone,
+        attempt: int,
+        suspected: str,
+        candidate: PooledRunner,
+        reference: PooledRunner,
+    ) -> tuple[EvalDone, str]:
+        """The verdict, and why its timing cannot be right, if it cannot."""
         started = time.time()
         job = await self._prepare(event, candidate, reference)
 
@@ -100,15 +118,17 @@ class Handler:
             raise Retry(outcome.message, failure_kind="judge_failed")
         gone = candidate if outcome.ended == "candidate" else reference if outcome.ended else None
         exit_ = await gone.process.wait(_EXIT_S) if gone is not None else None
-        return report(
+        done = report(
             event,
             outcome,
+            suspected=suspected,
             exit_=exit_,
             output=(gone or candidate).process.output(),
             facts={**self._station.facts, **verdict_facts(self._isolation)},
             attempt=attempt,
             started=started,
         )
+        return done, outcome.suspicion
 
     async def _prepare(self, event: CompileDone, candidate: PooledRunner, reference: PooledRunner) -> Job:
         """Put sources and artifacts where the runners find them."""

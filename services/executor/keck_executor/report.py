@@ -7,7 +7,7 @@ import time
 from keck import __version__
 from keck.hashing import digest_of
 from keck.kinds.lint import LINT
-from keck.messages import MAX_LOG_BYTES, CompileDone, Durations, EvalDone, Hashes, verdict_of
+from keck.messages import MAX_LOG_BYTES, CompileDone, Durations, EvalDone, Flag, Hashes, verdict_of
 from keck.verdict import Verdict
 from keck_executor.judge.job import Outcome
 from keck_sandbox import Exit
@@ -31,6 +31,7 @@ def report(
     facts: dict[str, str | float | None],
     attempt: int,
     started: float,
+    suspected: str = "",
 ) -> EvalDone:
     """The verdict with its evidence.
 
@@ -42,6 +43,7 @@ def report(
         facts: of the device.
         attempt: which attempt this is, from 1.
         started: when the executor took the check in hand, Unix seconds.
+        suspected: what was found when the check was judged before, by other runners: a time that cannot be.
     """
     assert outcome.verdict is not None
     now = time.time()
@@ -51,16 +53,24 @@ def report(
     verdict = outcome.verdict
     if verdict is Verdict.CRASHED and exit_ is not None and exit_.over_memory:
         verdict = Verdict.OUT_OF_MEMORY  # the judge only saw it go
+    message, flags = _message(outcome, exit_), list(outcome.flags)
+    if suspected and outcome.suspicion:
+        verdict, message = Verdict.HACK_DETECTED, f"faster than the device's memory: {outcome.suspicion}"
+        evidence = f"{outcome.suspicion}; with other runners before: {suspected}"
+        flags.append(Flag(code="timing.faster_than_memory", severity="reject", evidence=evidence))
+    elif suspected:
+        evidence = f"a first measurement, which was discarded: {suspected}"
+        flags.append(Flag(code="timing.measured_again", severity="info", evidence=evidence))
     return verdict_of(
         event,
         verdict,
         stage=outcome.stage,
-        message=_message(outcome, exit_),
+        message=message,
         log=_log(outcome, output),
         correct=outcome.correct,
         correctness=outcome.correctness,
-        timing=outcome.timing,
-        flags=outcome.flags,
+        timing=outcome.timing if verdict is Verdict.PASSED else None,
+        flags=flags,
         profile=outcome.profile,
         lint=outcome.lint if event.kind == LINT.name else None,
         durations_s=Durations(
@@ -85,7 +95,9 @@ def report(
             "judge": __version__,
             "sandbox": facts.get("sandbox"),
             "sandbox_open": facts.get("sandbox_open"),
-            "clocks_mhz": outcome.clocks_mhz,
+            "memory_between_processes": facts.get("memory_between_processes"),
+            "clocks_mhz": None,
+            **outcome.device,
         },
     )
 

@@ -13,7 +13,7 @@ from keck_executor.report import report
 from keck_sandbox import Exit
 
 
-def _report(*, exit_: Exit | None = None, output: str = "", **outcome: Any) -> EvalDone:
+def _report(*, exit_: Exit | None = None, output: str = "", suspected: str = "", **outcome: Any) -> EvalDone:
     fields: dict[str, Any] = {
         "serial": 1,
         "verdict": Verdict.WRONG_RESULT,
@@ -28,6 +28,7 @@ def _report(*, exit_: Exit | None = None, output: str = "", **outcome: Any) -> E
         facts={"torch": "2"},
         attempt=2,
         started=time.time(),
+        suspected=suspected,
     )
 
 
@@ -89,3 +90,23 @@ def test_the_verdict_can_travel() -> None:
     assert decode(encode(done), EvalDone) == done
     assert done.attempts == 2
     assert done.environment["torch"] == "2"
+
+
+def test_a_time_that_cannot_be_is_a_hack_once_other_runners_have_shown_it_too() -> None:
+    fields: dict[str, Any] = {"verdict": Verdict.PASSED, "stage": "done", "message": "9x", "correct": True}
+    once = _report(suspicion="2 us", **fields)
+    assert once.verdict is Verdict.PASSED
+    twice = _report(suspicion="2 us", suspected="1 us", **fields)
+    assert twice.verdict is Verdict.HACK_DETECTED
+    assert "2 us" in twice.message
+    (flag,) = twice.flags
+    assert (flag.code, flag.severity) == ("timing.faster_than_memory", "reject")
+    assert "2 us" in flag.evidence
+    assert "1 us" in flag.evidence
+
+
+def test_a_time_that_others_cannot_show_is_told_and_forgotten() -> None:
+    done = _report(suspected="1 us", verdict=Verdict.PASSED, stage="done", message="9x", correct=True)
+    assert done.verdict is Verdict.PASSED
+    (flag,) = done.flags
+    assert (flag.code, flag.severity) == ("timing.measured_again", "info")

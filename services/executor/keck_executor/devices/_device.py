@@ -33,6 +33,10 @@ class Device(Protocol):
     """Whether calls can be enqueued behind a flag and run without the host."""
     edge_s: float
     """Least uncertainty of a timed stretch: what a trick at its edges was measured to gain, in seconds."""
+    bandwidth: float | None
+    """Bytes a second that memory was seen to reach; None where nothing is concluded from it."""
+    cache_bytes: int
+    """Size of the last-level cache."""
 
     def arena(self, size: int) -> Arena:
         """Fresh memory of at least `size` bytes."""
@@ -74,6 +78,6 @@ class Device(Protocol):
         """What the verdict and the heartbeat say of this device."""
         ...
 
-    def clock_mhz(self) -> float | None:
-        """The device's current clock, where it can be read."""
+    def state(self) -> dict[str, str | float | None]:
+        """Of this moment, where it can be read: ``clocks_mhz``, ``temperature_c``, ``throttled`` (why, or ``no``)."""
         ...

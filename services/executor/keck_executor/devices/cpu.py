@@ -43,6 +43,8 @@ class CpuDevice:
 
     kind: Literal["cpu", "cuda"] = "cpu"
     bursts = False
+    bandwidth: float | None = None
+    cache_bytes: int = 0
     # A candidate that says DONE early wins what the judge needs to stop it: measured in tens of microseconds.
     edge_s = 50e-6
 
@@ -93,9 +95,9 @@ class CpuDevice:
             "cores": float(os.cpu_count() or 1),
         }
 
-    def clock_mhz(self) -> float | None:
-        """Not read: it differs from core to core."""
-        return None
+    def state(self) -> dict[str, str | float | None]:
+        """Nothing: cores have clocks of their own."""
+        return {}
 
 
 def _model_name() -> str:

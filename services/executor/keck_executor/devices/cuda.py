@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from statistics import median
 from typing import Any, Literal
 
@@ -15,6 +16,13 @@ from keck_executor.runner.memory import CudaBytes, open_ipc
 __all__ = ["CudaDevice"]
 
 _CALIBRATIONS = 25
+_STREAMED = 512 << 20
+_STREAMS = 8
+# nvmlClocksEventReason*; what an idle device says, or a user who has set its clocks, is no throttling.
+_THROTTLES = {
+    0x04: "sw_power_cap", 0x08: "hw_slowdown", 0x10: "sync_boost", 0x20: "sw_thermal", 0x40: "hw_thermal",
+    0x80: "hw_power_brake",
+}  # fmt: skip
 _SCRUB_LEAST = 2 << 20
 """Bytes: the driver's own granularity."""
 
@@ -58,10 +66,11 @@ class CudaDevice:
         torch.cuda.init()  # type: ignore[no-untyped-call]
         self.torch_device = torch.device("cuda")
         properties = torch.cuda.get_device_properties(0)
-        self._l2_bytes = int(getattr(properties, "L2_cache_size", 64 << 20))
-        self._flush = torch.empty(2 * self._l2_bytes // 4, dtype=torch.int32, device="cuda")
+        self.cache_bytes = int(getattr(properties, "L2_cache_size", 64 << 20))
+        self._flush = torch.empty(2 * self.cache_bytes // 4, dtype=torch.int32, device="cuda")
         self._opened: dict[bytes, tuple[torch.Tensor, int]] = {}
         self._nvml = _Nvml()
+        self.bandwidth: float | None = _reached_bandwidth()
         self._idle_flush_s = median(self._timed_flush() for _ in range(_CALIBRATIONS))
 
     def arena(self, size: int) -> _DeviceArena:
@@ -143,12 +152,30 @@ class CudaDevice:
             "driver": self._nvml.driver(),
             "arch": f"{properties.major}.{properties.minor}",
             "memory_bytes": float(properties.total_memory),
-            "l2_bytes": float(self._l2_bytes),
+            "l2_bytes": float(self.cache_bytes),
         }
 
-    def clock_mhz(self) -> float | None:
-        """SM clock, from NVML."""
-        return self._nvml.sm_clock_mhz(str(torch.cuda.get_device_properties(0).uuid))
+    def state(self) -> dict[str, str | float | None]:
+        """SM clock, temperature and reasons for throttling, from NVML."""
+        return self._nvml.state(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
+
+
+def _reached_bandwidth() -> float:
+    """Bytes a second: the best of several copies and reads of half a gigabyte."""
+    ours, other = (torch.zeros(_STREAMED // 8, dtype=torch.int64, device="cuda") for _ in range(2))
+    streams: list[tuple[int, Callable[[], object]]] = [
+        (2 * _STREAMED, lambda: other.copy_(ours)),
+        (_STREAMED, ours.sum),
+    ]
+    best = 0.0
+    for moved, work in streams * _STREAMS:
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        begin.record()
+        work()
+        end.record()
+        torch.cuda.synchronize()
+        best = max(best, 1e3 * moved / begin.elapsed_time(end))
+    return best
 
 
 class _Nvml:
@@ -167,12 +194,18 @@ class _Nvml:
         """Version of the driver."""
         return str(self._library.nvmlSystemGetDriverVersion()) if self._library else None
 
-    def sm_clock_mhz(self, uuid: str) -> float | None:
-        """Current SM clock of one GPU."""
-        if not self._library:
-            return None
+    def state(self, uuid: str) -> dict[str, str | float | None]:
+        """Of one GPU, now."""
+        nvml = self._library
+        if not nvml:
+            return {}
         try:
-            handle = self._library.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-            return float(self._library.nvmlDeviceGetClockInfo(handle, self._library.NVML_CLOCK_SM))
-        except self._library.NVMLError:
-            return None
+            handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+            reasons = int(nvml.nvmlDeviceGetCurrentClocksEventReasons(handle))
+            return {
+                "clocks_mhz": float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)),
+                "temperature_c": float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)),
+                "throttled": "+".join(name for bit, name in _THROTTLES.items() if reasons & bit) or "no",
+            }
+        except nvml.NVMLError:
+            return {}

@@ -73,7 +73,7 @@ def _judge(
         if job.scrub:
             device.scrub()
         decided = _decide(session)
-        clocks = session.clock_mhz()
+        state = session.device_state()
         held = time.monotonic() - started
     finally:
         session.close()
@@ -97,7 +97,8 @@ def _judge(
         seeds=session.seeds,
         held_s=held,
         phases_s=session.phases_s,
-        clocks_mhz=clocks,
+        suspicion=session.suspicion if decided.verdict is Verdict.PASSED else "",
+        device=state,
     )
 
 

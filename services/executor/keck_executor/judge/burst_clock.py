@@ -168,7 +168,8 @@ class BurstClock:
                 samples, done = Samples(batch="burst"), 0
                 continue
             done += 1
-        samples.uncertainty_s = self._device.edge_s / plans["candidate"].k
+        samples.calls_at_once = plans["candidate"].k
+        samples.uncertainty_s = self._device.edge_s / samples.calls_at_once
         if last:
             self._end(candidate, plans["candidate"])
         return samples

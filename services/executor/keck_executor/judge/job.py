@@ -65,7 +65,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag="outcome"):
     seeds: str = ""
     held_s: float = 0.0
     phases_s: dict[str, float] = {}
-    clocks_mhz: float | None = None
+    suspicion: str = ""
+    """A pass whose time is below what the device can do: evidence, to be confirmed by other runners."""
+    device: dict[str, str | float | None] = {}
+    """Clock, temperature and throttling at the end."""
 
 
 _from_judge = msgspec.msgpack.Decoder(Hello | Phase | Outcome)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from statistics import median
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from keck_executor.judge.job import Job
 from keck_executor.judge.link import OutOfBudget, RunnerGone, RunnerLink
 from keck_executor.judge.lint import Linted, Linter, Lints
 from keck_executor.judge.outputs import Expected, Ledger, require_same_form, require_tensors, structure_of
+from keck_executor.judge.roofline import bytes_that_matter, floor_of
 from keck_executor.judge.side import IN_ARENA, CheckedSide, SingleCall
 from keck_executor.judge.single_clock import Samples, check_call, time_singles
 from keck_executor.judge.stats import interval_ms, noise_of, speedup_of
@@ -37,6 +39,7 @@ _SETS_BYTES = 1 << 30
 _MEMORY_SHARE = 6
 _TIMING_SHARE = 0.25
 _PROFILE_S = 30.0
+_SETS_TO_PERTURB = 2
 _TIMING_MAX_S = 2.0
 
 
@@ -77,6 +80,8 @@ class Session:
         self.profile: Profile | None = None
         self.lint: Lint | None = None
         self.flags: list[Flag] = []
+        self.suspicion = ""
+        """Why the timing cannot be right, if it cannot: to be confirmed by other runners."""
         self.phases_s: dict[str, float] = {}
 
     @property
@@ -273,7 +278,26 @@ class Session:
             speedup_lower=speedup.lower,
             noise=noise_of(samples.candidate),
         )
-        self.flags += timing_flags(self.timing)
+        self.flags += timing_flags(self.timing, samples.busy_s)
+        self.suspicion = self._too_fast(median(samples.candidate), samples.calls_at_once)
+
+    def _too_fast(self, seconds: float, calls: int) -> str:
+        """The evidence, if that is less than moving what must be moved takes; else empty."""
+        bandwidth, cache_bytes = self._device.bandwidth, self._device.cache_bytes
+        if bandwidth is None or len(self._sets) < _SETS_TO_PERTURB:
+            return ""
+        (inputs, expected), (other, _) = self._sets[:2]
+        written = sum(tensor.numel() * tensor.element_size() for tensor in expected.tensors)
+        every = floor_of(
+            written + inputs.form.size, calls=calls, cache_bytes=cache_bytes, bandwidth=bandwidth
+        )
+        if seconds >= every.seconds or inputs.form_id != other.form_id:
+            return ""
+        moved = bytes_that_matter(
+            lambda changed: self._reference.call(changed, tf32="off").outputs, inputs, other, expected
+        )
+        floor = floor_of(moved, calls=calls, cache_bytes=cache_bytes, bandwidth=bandwidth)
+        return floor.evidence(seconds) if seconds < floor.seconds else ""
 
     def _sample(self, budget_s: float) -> Samples:
         assert self._ledger is not None
@@ -329,9 +353,9 @@ class Session:
         tables = [text_of(reply.text) if reply and reply.status is Status.OK else "" for reply in replies]
         self.profile = Profile(torch=tables[0], cuda=tables[1])
 
-    def clock_mhz(self) -> float | None:
-        """The device's clock right now."""
-        return self._device.clock_mhz()
+    def device_state(self) -> dict[str, str | float | None]:
+        """The device's clock, temperature and throttling right now."""
+        return self._device.state()
 
     @staticmethod
     def empty_cache() -> None:

@@ -36,6 +36,8 @@ class Samples:
     batch: str
     candidate: list[float] = field(default_factory=list)
     reference: list[float] = field(default_factory=list)
+    calls_at_once: int = 1
+    """Of the candidate, in one timed stretch."""
     candidate_calls: int = 0
     reference_calls: int = 0
     candidate_events: list[float] = field(default_factory=list)

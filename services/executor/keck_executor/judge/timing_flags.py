@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from statistics import median
+
 from keck.messages import Flag, Timing
 
 __all__ = ["timing_flags"]
 
 _DISAGREEMENT = 0.1
+_BUSY_S = 1e-3
+"""Half of a time slice, which whoever runs has; making a context next door was seen to cost up to 0.4 ms."""
 
 
-def timing_flags(timing: Timing) -> list[Flag]:
-    """Findings on how the times were taken; none of them changes a time."""
+def timing_flags(timing: Timing, busy_s: Sequence[float] = ()) -> list[Flag]:
+    """Findings on how the times were taken; none of them changes a time.
+
+    Args:
+        timing: as it will be told.
+        busy_s: for each burst of the candidate, how late the judge's own work was before it, in seconds.
+    """
     flags = []
+    late = [seconds for seconds in busy_s if seconds > _BUSY_S]
+    if 2 * len(late) > len(busy_s):
+        flags.append(
+            Flag(
+                code="timing.device_busy",
+                severity="warn",
+                evidence=f"before {len(late)} of {len(busy_s)} bursts something else ran on the GPU: the judge's own "
+                f"work took {1e3 * median(late):.1f} ms longer than on an idle one",
+            )
+        )
     if timing.device == "cuda" and timing.batch == "single":
         flags.append(
             Flag(
