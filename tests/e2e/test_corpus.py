@@ -67,6 +67,16 @@ class Case:
     """Where no GPU is, getting as far as `compiled` is what is asked for."""
     pad_to_bytes: int = 0
     """Length to bring the candidate to with comment lines."""
+    family: tuple[str, ...] = ()
+    """Ids of ``tests/kernels/families.toml``: the ways to cheat that this is a case of, or the honest twin of."""
+    caught_by: str = ""
+    """What of Keck makes the cheat fail, in a few words; begins with "not caught" where nothing does."""
+    flags: tuple[str, ...] = ()
+    """Codes that the verdict's flags must hold."""
+    no_flags: tuple[str, ...] = ()
+    """Codes that the verdict's flags must not hold."""
+    awaits: str = ""
+    """What has to be built before the expectation can hold."""
 
 
 def load_case(folder: Path) -> Case:
@@ -74,16 +84,21 @@ def load_case(folder: Path) -> Case:
     declared = tomllib.loads((folder / "case.toml").read_text())
     candidate = (folder / declared.pop("candidate", "candidate.py")).read_text()
     reference = (folder / declared.pop("reference", "reference.py")).read_text()
-    expect = declared.pop("expect")
+    lists = {key: _listed(declared.pop(key, [])) for key in ("expect", "family", "flags", "no_flags")}
     padding = "# A line that says nothing, as generated files have them.\n"
     missing = declared.get("pad_to_bytes", 0) - len(candidate)
     return Case(
         name=str(folder.relative_to(CORPUS)),
         candidate=candidate + padding * max(0, missing // len(padding) + 1 if missing > 0 else 0),
         reference=reference,
-        expect=(expect,) if isinstance(expect, str) else tuple(expect),
+        **lists,
         **declared,
     )
+
+
+def _listed(value: str | list[str]) -> tuple[str, ...]:
+    """A string alone is a list of one."""
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 CASES = [load_case(file.parent) for file in sorted(CORPUS.glob("*/*/case.toml"))]
@@ -93,12 +108,15 @@ NEEDS_GPU = (pytest.mark.gpu, pytest.mark.skipif(not GPUS, reason="needs a CUDA 
 def judged(*, compile_only: bool) -> list[Any]:
     """The cases as parameters; CUDA ones are marked."""
     return [
-        pytest.param(
-            case, id=case.name, marks=NEEDS_GPU if case.device == "cuda" and not compile_only else ()
-        )
+        pytest.param(case, id=case.name, marks=_marks(case, compile_only=compile_only))
         for case in CASES
         if case.compile_only or not compile_only
     ]
+
+
+def _marks(case: Case, *, compile_only: bool) -> list[pytest.MarkDecorator]:
+    awaited = [pytest.mark.skip(reason=f"awaits {case.awaits}")] if case.awaits else []
+    return [*awaited, *(NEEDS_GPU if case.device == "cuda" and not compile_only else ())]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -145,6 +163,9 @@ async def test_the_verdict_is_what_the_case_says(
     if done.verdict == "passed":
         assert done.timing is not None, evidence
         assert done.timing.speedup < (case.speedup_below or 1e6), evidence
+    codes = {flag.code for flag in done.flags}
+    assert codes >= set(case.flags), evidence
+    assert codes.isdisjoint(case.no_flags), evidence
 
 
 @pytest.mark.parametrize("case", judged(compile_only=True))
@@ -185,5 +206,7 @@ def _selected(request: pytest.FixtureRequest, test: str) -> list[Case]:
     return [
         item.callspec.params["case"]
         for item in items
-        if item.originalname == test and not (GPUS == [] and item.get_closest_marker("gpu"))
+        if item.originalname == test
+        and not item.get_closest_marker("skip")
+        and not (GPUS == [] and item.get_closest_marker("gpu"))
     ]
