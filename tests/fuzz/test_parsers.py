@@ -358,7 +358,9 @@ def _request(source: str) -> Any:
 
 # --- The recorder's file, which the candidate may have written itself
 
-_CALL = ExtensionCall(kind="load_inline", name="x", cpp_sources=("int f();",), functions={"f": "f"}).to_dict()
+_CALL = ExtensionCall(
+    kind="load_inline", name="x", cpp_sources=("int f();",), functions=(("f", "f"),)
+).to_dict()
 _TEXTS = st.text(max_size=12) | st.sampled_from(["\ud800", "\0", "a" * 200, "../x", "é" * 70, "kernel.cu"])
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | _TEXTS | st.integers(4_000, 6_000).map(lambda n: 10**n - 1),
