@@ -30,7 +30,7 @@ class ExtensionCall:
     name: str
     cpp_sources: tuple[str, ...] = ()
     cuda_sources: tuple[str, ...] = ()
-    functions: dict[str, str] | None = None
+    functions: tuple[tuple[str, str], ...] | None = None
     """Bound functions to their documentation, in order; None where the source binds them itself."""
     extra_cflags: tuple[str, ...] = ()
     extra_cuda_cflags: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class ExtensionCall:
             "cpp_sources": list(self.cpp_sources),
             "cuda_sources": list(self.cuda_sources),
             # Pairs, not an object: the order of bindings is the candidate's.
-            "functions": None if self.functions is None else [list(item) for item in self.functions.items()],
+            "functions": None if self.functions is None else [list(item) for item in self.functions],
             "extra_cflags": list(self.extra_cflags),
             "extra_cuda_cflags": list(self.extra_cuda_cflags),
             "extra_ldflags": list(self.extra_ldflags),
@@ -121,7 +121,7 @@ class ExtensionCall:
             name=content["name"],
             cpp_sources=_texts(content, "cpp_sources"),
             cuda_sources=_texts(content, "cuda_sources"),
-            functions=None if functions is None else dict(_pairs(content, "functions")),
+            functions=None if functions is None else tuple(dict(_pairs(content, "functions")).items()),
             extra_cflags=_texts(content, "extra_cflags"),
             extra_cuda_cflags=_texts(content, "extra_cuda_cflags"),
             extra_ldflags=_texts(content, "extra_ldflags"),
@@ -166,7 +166,7 @@ class ExtensionCall:
                 raise ExtensionCallError(f"the header name {path[:80]!r} cannot be used")
 
     def _check_size(self) -> None:
-        pairs = [*self.files, *self.headers, *(self.functions or {}).items()]
+        pairs = [*self.files, *self.headers, *(self.functions or ())]
         texts = [
             *self.cpp_sources, *self.cuda_sources, *self.extra_cflags, *self.extra_cuda_cflags,
             *self.extra_ldflags, *self.extra_include_paths, *(part for pair in pairs for part in pair),

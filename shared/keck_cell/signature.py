@@ -173,16 +173,16 @@ def _flags(name: str, field: str, value: Any) -> tuple[str, ...]:
     return tuple(portable(flag) for flag in _all_text(name, field, value))
 
 
-def _functions(name: str, value: Any) -> dict[str, str] | None:
+def _functions(name: str, value: Any) -> tuple[tuple[str, str], ...] | None:
     if value is None:
         return None
     if isinstance(value, str):
-        return {str(value): str(value)}
+        return ((str(value), str(value)),)
     if isinstance(value, dict):
         pairs = _all_text(name, "functions", [*value.keys(), *value.values()])
-        return dict(zip(pairs[: len(value)], pairs[len(value) :], strict=True))
+        return tuple(zip(pairs[: len(value)], pairs[len(value) :], strict=True))
     if isinstance(value, list):
-        return {function: function for function in _all_text(name, "functions", value)}
+        return tuple((function, function) for function in dict.fromkeys(_all_text(name, "functions", value)))
     raise ExtensionCallError(
         f"`functions` of extension `{name}` must be a list or a dict, not {type(value).__name__}"
     )

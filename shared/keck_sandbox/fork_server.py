@@ -6,16 +6,13 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import os
 import socket
 from collections.abc import Callable, Sequence
 
 from keck_sandbox.entering import Entrance
 from keck_sandbox.inside.zygote import FORKED, READY
 from keck_sandbox.policy import Policy
-from keck_sandbox.process import Process, current_tier, spawn
-from keck_sandbox.render import render
-from keck_sandbox.users import release_user
+from keck_sandbox.process import Process, beginning, current_tier, spawn
 
 __all__ = ["ForkServer"]
 
@@ -64,30 +61,17 @@ class ForkServer:
             OSError: the zygote is gone, or the cell cannot be made; the message says which step failed.
             TimeoutError: it does not answer; it should be replaced.
         """
-        tier = await current_tier()
-        spec = render(policy, tier)
-        request = json.dumps({"argv": list(argv), "spec": spec.to_json()}).encode()
-        read, write = os.pipe2(os.O_CLOEXEC)
-        entered = None
-        try:
+        with beginning(policy, await current_tier()) as begun:
+            request = json.dumps({"argv": list(argv), "spec": begun.spec.to_json()}).encode()
             async with self._lock, asyncio.timeout(_FORK_S):
                 with Entrance() as entrance:
-                    fds = [entrance.theirs.fileno(), write, *policy.pass_fds]
+                    fds = [entrance.theirs.fileno(), begun.output, *policy.pass_fds]
                     socket.send_fds(self._control, [request], fds)
-                    entered = await entrance.hello()
+                    begun.entered = await entrance.hello()
                     if await asyncio.get_running_loop().sock_recv(self._control, 64) != FORKED:
                         raise ConnectionResetError("the zygote ended")
-                    status = await entrance.go()
-        except BaseException:
-            os.close(read)
-            if entered is not None:
-                entered.abandon()
-            if spec.uid is not None and not policy.shares_user:
-                release_user(spec.uid)
-            raise
-        finally:
-            os.close(write)
-        return Process(entered, read, status, policy, spec=spec, tier=tier)
+                    begun.status = await entrance.go()
+        return begun.process()
 
     async def stop(self) -> None:
         """End the zygote; its cells live on."""

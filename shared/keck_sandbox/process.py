@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from keck_sandbox.render import render
 from keck_sandbox.tier import Tier, tier_in_force
 from keck_sandbox.users import release_user
 
-__all__ = ["Exit", "Process", "current_tier", "spawn"]
+__all__ = ["Exit", "Process", "beginning", "current_tier", "spawn"]
 
 _LAUNCHER = str(Path(__file__).parent / "inside" / "launch.py")
 _READ_BYTES = 256 * 1024
@@ -252,6 +252,45 @@ class Process:
         self._exit.set_result(ended)
 
 
+@dataclass(slots=True)
+class Beginning:
+    """A cell that is being made."""
+
+    policy: Policy
+    tier: Tier
+    spec: Spec
+    read: int
+    output: int
+    """Where it is to print to; closed here once it is there."""
+    entered: Entered | None = None
+    status: socket.socket | None = None
+
+    def process(self) -> Process:
+        """The cell, which runs."""
+        assert self.entered is not None
+        assert self.status is not None
+        return Process(self.entered, self.read, self.status, self.policy, spec=self.spec, tier=self.tier)
+
+
+@contextlib.contextmanager
+def beginning(policy: Policy, tier: Tier) -> Iterator[Beginning]:
+    """All that a cell needs before it is entered; if entering fails, nothing of it is left."""
+    spec = render(policy, tier)
+    read, write = os.pipe2(os.O_CLOEXEC)
+    begun = Beginning(policy, tier, spec, read, write)
+    try:
+        yield begun
+    except BaseException:
+        os.close(read)
+        if begun.entered is not None:
+            begun.entered.abandon()
+        if spec.uid is not None and not policy.shares_user:
+            release_user(spec.uid)
+        raise
+    finally:
+        os.close(write)
+
+
 async def spawn(policy: Policy, argv: Sequence[str]) -> Process:
     """Start `argv` under `policy`, on the tier in force. The one place where builds and runners begin.
 
@@ -263,38 +302,24 @@ async def spawn(policy: Policy, argv: Sequence[str]) -> Process:
         TimeoutError: it does not come up.
     """
     become_subreaper()
-    tier = await current_tier()
-    spec = render(policy, tier)
-    read, write = os.pipe2(os.O_CLOEXEC)
-    entered = None
-    try:
-        with Entrance() as entrance:
-            status = entrance.theirs.fileno()
-            popen = subprocess.Popen(  # noqa: ASYNC220 - fork and exec only; nothing is waited for
-                [sys.executable, "-I", "-S", _LAUNCHER, spec.to_json(), str(status), *argv],
-                cwd=policy.directory,
-                env={},
-                stdin=subprocess.DEVNULL,
-                stdout=write,
-                stderr=write,
-                close_fds=True,
-                pass_fds=(*policy.pass_fds, status),
-                start_new_session=True,
-            )
-            async with asyncio.timeout(_START_S):
-                entered = await entrance.hello()
-                await _gone(popen)
-                status_socket = await entrance.go()
-    except BaseException:
-        os.close(read)
-        if entered is not None:
-            entered.abandon()
-        if spec.uid is not None and not policy.shares_user:
-            release_user(spec.uid)
-        raise
-    finally:
-        os.close(write)
-    return Process(entered, read, status_socket, policy, spec=spec, tier=tier)
+    with beginning(policy, await current_tier()) as begun, Entrance() as entrance:
+        status = entrance.theirs.fileno()
+        popen = subprocess.Popen(  # noqa: ASYNC220 - fork and exec only; nothing is waited for
+            [sys.executable, "-I", "-S", _LAUNCHER, begun.spec.to_json(), str(status), *argv],
+            cwd=policy.directory,
+            env={},
+            stdin=subprocess.DEVNULL,
+            stdout=begun.output,
+            stderr=begun.output,
+            close_fds=True,
+            pass_fds=(*policy.pass_fds, status),
+            start_new_session=True,
+        )
+        async with asyncio.timeout(_START_S):
+            begun.entered = await entrance.hello()
+            await _gone(popen)
+            begun.status = await entrance.go()
+    return begun.process()
 
 
 async def current_tier() -> Tier:

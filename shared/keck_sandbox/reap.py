@@ -7,7 +7,9 @@ import contextlib
 import ctypes
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+
+from keck_sandbox.inside.processes import processes
 
 __all__ = [
     "become_subreaper",
@@ -28,26 +30,12 @@ def become_subreaper() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _stats() -> Iterator[tuple[int, int, int]]:
-    """(pid, parent, session) of every process that can be seen."""
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            with open(f"/proc/{entry}/stat", "rb") as file:
-                # The name may hold spaces and parentheses: fields are counted from the last one.
-                fields = file.read().rpartition(b")")[2].split()
-        except OSError:
-            continue
-        yield int(entry), int(fields[1]), int(fields[3])
-
-
 def cell_members(leader: int) -> set[int]:
     """The leader of a cell, its descendants, and whoever shares its session."""
-    processes = list(_stats())
-    members = {leader} | {pid for pid, _, session in processes if session == leader}
+    known = list(processes())
+    members = {leader} | {each.pid for each in known if each.session == leader}
     while True:
-        more = {pid for pid, parent, _ in processes if parent in members} - members
+        more = {each.pid for each in known if each.parent in members} - members
         if not more:
             return members
         members |= more
@@ -107,7 +95,9 @@ async def kill_strays(known: Iterable[int]) -> int:
     killed: set[int] = set()
     for _ in range(_ROUNDS):  # a storm forks while we walk: again, a bounded number of times
         strays = [
-            pid for pid, parent, sid in _stats() if parent == mine and sid != session and pid not in keep
+            each.pid
+            for each in processes()
+            if each.parent == mine and each.session != session and each.pid not in keep
         ]
         if not strays:
             break

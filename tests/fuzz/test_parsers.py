@@ -113,7 +113,7 @@ LOG_TOKENS = (
     "error: ", "warning: ", "note: ", "fatal", "catastrophic error", "remark", " #20-D", ", line ", "; ",
     "undefined reference to ", "multiple definition of ", "`f'", "'", "Compiling entry function '", "' for '", "sm_90'",
     "Used ", " registers", " bytes smem", " bytes spill stores, ", " bytes spill loads", "ld returned ", " exit status",
-    "/usr/lib/python3/dist-packages/", "site-packages/", "dist-packages/", "tmpxft_", "0f_", "-1_", "/build/dir/", "/work/",
+    "/usr/lib/python3/dist-packages/", "site-packages/", "dist-packages/", "tmpxft_", "0f_", "-1_", "/build/dir/", "work/",
     "\x1b[", "\x1b", "0;1m", "m", "é", "\ud800", "\0",
 )  # fmt: skip
 LOGS = st.lists(st.sampled_from(LOG_TOKENS) | st.text(max_size=6), max_size=40).map("".join)
@@ -453,7 +453,9 @@ def _request(source: str) -> Any:
 
 # --- The recorder's file, which the candidate may have written itself
 
-_CALL = ExtensionCall(kind="load_inline", name="x", cpp_sources=("int f();",), functions={"f": "f"}).to_dict()
+_CALL = ExtensionCall(
+    kind="load_inline", name="x", cpp_sources=("int f();",), functions=(("f", "f"),)
+).to_dict()
 _TEXTS = st.text(max_size=12) | st.sampled_from(["\ud800", "\0", "a" * 200, "../x", "é" * 70, "kernel.cu"])
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | _TEXTS | st.integers(4_000, 6_000).map(lambda n: 10**n - 1),

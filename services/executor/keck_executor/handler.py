@@ -34,14 +34,8 @@ class Handler:
     def __init__(self, bus: Bus, station: Station, *, worker: str, isolation: Isolation) -> None:
         self._bus = bus
         self._station = station
-        self._settings = station.settings
         self._worker = worker
-        self._placement = station.placement
         self._isolation = isolation
-        self._judge = station.judge
-        self._pool = station.pool
-        self._scrub = station.memory_left != CLEARED
-        self._quarantine = station.quarantine
         self._artifacts = Artifacts(bus)
         self._serial = 0
         uuid = station.judge.facts.get("gpu_uuid")
@@ -74,9 +68,9 @@ class Handler:
         """Judge once, with fresh runners, and publish; or return why it should be done again."""
         runners: list[PooledRunner] = []
         try:
-            runners = [await self._pool.take("candidate"), await self._pool.take("reference")]
-            if self._placement.kind == "cuda":
-                await self._pool.refill()
+            runners = [await self._station.pool.take("candidate"), await self._station.pool.take("reference")]
+            if self._station.placement.kind == "cuda":
+                await self._station.pool.refill()
             done, suspicion = await self._judged(event, attempt, suspected, *runners)
             if suspicion and not suspected:
                 return suspicion
@@ -114,7 +108,7 @@ class Handler:
         async def on_phase(phase: Phase) -> None:
             await self._progress(event, phase)
 
-        outcome = await self._judge.judge(job, (candidate.sock, reference.sock), on_phase)
+        outcome = await self._station.judge.judge(job, (candidate.sock, reference.sock), on_phase)
         if outcome.verdict is None:
             raise Retry(outcome.message, failure_kind="judge_failed")
         gone = candidate if outcome.ended == "candidate" else reference if outcome.ended else None
@@ -151,7 +145,8 @@ class Handler:
             raise Retry(str(error), delay_s=2.0, failure_kind="artifact_missing") from error
         self._serial += 1
         exec_timeout_s = min(
-            self._settings.exec_timeout_s, event.options.exec_timeout_s or self._settings.exec_timeout_s
+            self._station.settings.exec_timeout_s,
+            event.options.exec_timeout_s or self._station.settings.exec_timeout_s,
         )
         return Job(
             serial=self._serial,
@@ -164,9 +159,9 @@ class Handler:
             candidate_pid=candidate.process.leader,
             reference_pid=reference.process.leader,
             exec_timeout_s=exec_timeout_s,
-            reference_timeout_s=max(60.0, self._settings.exec_timeout_s),
+            reference_timeout_s=max(60.0, self._station.settings.exec_timeout_s),
             reading=event.reading,
-            scrub=self._scrub,
+            scrub=self._station.memory_left != CLEARED,
             lint=kind is LINT,
             reference_hash=event.reference.sha256,
         )
@@ -193,17 +188,17 @@ class Handler:
 
     async def _clean_up(self, runners: list[PooledRunner]) -> None:
         """End everything of this check before the next begins."""
-        await asyncio.gather(*(runner.end(self._quarantine) for runner in runners))
-        judge = self._judge.pid
-        known = self._pool.pids | ({judge} if judge is not None else set())
+        await asyncio.gather(*(runner.end(self._station.quarantine) for runner in runners))
+        judge = self._station.judge.pid
+        known = self._station.pool.pids | ({judge} if judge is not None else set())
         strays = await kill_strays(known)
         if strays:
             logger().warning("strays_killed", count=strays)
         if self._gpu is not None and judge is not None:
             ghosts = await asyncio.to_thread(self._gpu.ghosts, judge)
             if ghosts:
-                self._quarantine.until(
+                self._station.quarantine.until(
                     self._gpu.gone(judge),
                     reason=f"the GPU is still held by {len(ghosts)} processes that are gone",
                 )
-        await self._pool.refill()
+        await self._station.pool.refill()

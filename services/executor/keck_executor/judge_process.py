@@ -83,12 +83,8 @@ class JudgeProcess:
             self._sock = None
         process, self._process = self._process, None
         if process is not None:
-            try:
-                await process.kill()
-            except TimeoutError:
-                self._quarantine.until(
-                    process.wait(), reason=f"the judge, process {process.pid}, does not end"
-                )
+            reason = f"the judge, process {process.pid}, does not end"
+            await self._quarantine.end(process.kill(), process, reason=reason)
 
     async def judge(
         self,

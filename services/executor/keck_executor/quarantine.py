@@ -7,8 +7,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from keck.logs import logger
+from keck_sandbox import Process
 
 __all__ = ["Quarantine"]
+
+
+async def _nothing() -> None:
+    pass
 
 
 class Quarantine:
@@ -38,6 +43,34 @@ class Quarantine:
         logger().error("quarantine_began", reason=reason)
         task.add_done_callback(self._over)
         self._tell()
+
+    async def end(
+        self,
+        kill: Awaitable[object],
+        process: Process,
+        *,
+        reason: str,
+        then: Callable[[], Awaitable[None]] = _nothing,
+    ) -> None:
+        """End a cell, then do what is to be done when it is gone; in force where that does not come in time.
+
+        Args:
+            kill: ends it, or raises TimeoutError.
+            process: of the cell.
+            reason: for people.
+            then: what comes after its end.
+        """
+
+        async def late() -> None:
+            await process.wait()
+            await then()
+
+        try:
+            await kill
+        except TimeoutError:
+            self.until(late(), reason=reason)
+        else:
+            await then()
 
     def close(self) -> None:
         """Wait for nothing any more; for the executor's end."""

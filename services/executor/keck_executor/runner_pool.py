@@ -43,18 +43,8 @@ class PooledRunner:
         A cell that does not end, as one inside a driver call may not, is waited for in quarantine.
         """
         self.sock.close()
-        try:
-            await self.process.kill()
-        except TimeoutError:
-            quarantine.until(
-                self._late_end(), reason=f"process {self.process.leader} of a check does not end"
-            )
-        else:
-            await self._remove()
-
-    async def _late_end(self) -> None:
-        await self.process.wait()
-        await self._remove()
+        reason = f"process {self.process.leader} of a check does not end"
+        await quarantine.end(self.process.kill(), self.process, reason=reason, then=self._remove)
 
     async def _remove(self) -> None:
         # Candidates leave trees of any shape behind; what cannot be removed is told, and costs only disk.
@@ -181,12 +171,8 @@ class RunnerPool:
     async def _retire_zygote(self) -> None:
         zygote, self._zygote, self._forked = self._zygote, None, 0
         if zygote is not None:
-            try:
-                await zygote.stop()
-            except TimeoutError:
-                self._quarantine.until(
-                    zygote.process.wait(), reason=f"the zygote, process {zygote.process.pid}, does not end"
-                )
+            reason = f"the zygote, process {zygote.process.pid}, does not end"
+            await self._quarantine.end(zygote.stop(), zygote.process, reason=reason)
 
     async def _spawn_cold(self, policy: Policy) -> Process:
         """The slow way, which needs no zygote."""

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import struct
+import sys
 
 _WORD = struct.Struct("<i")
 _ROUNDS = 50
@@ -17,6 +18,10 @@ _ROUNDS = 50
 
 def main() -> None:
     """Listen until the service is gone, then end its cells."""
+    # Started without the site module, as the launcher is.
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    from keck_sandbox.inside.processes import processes  # noqa: PLC0415
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # meant for the service; its end is ours
     os.chdir("/")
@@ -28,24 +33,12 @@ def main() -> None:
         else:
             cells.discard(-leader)
     for _ in range(_ROUNDS):  # a storm forks while we walk
-        members = [pid for pid, session in _sessions() if session in cells]
+        members = [each.pid for each in processes() if each.session in cells and each.state != "Z"]
         if not members:
             return
         for pid in members:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-
-
-def _sessions() -> list[tuple[int, int]]:
-    """(pid, session) of every process that lives."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError), open(f"/proc/{entry}/stat", "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
-                if fields[0] != b"Z":
-                    found.append((int(entry), int(fields[3])))
-    return found
 
 
 if __name__ == "__main__":

@@ -12,26 +12,13 @@ import pytest
 from keck.messages import Options
 from keck.verdict import Verdict
 
+from .sources import task
+
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
 
 
 def reference(forward: str, *, construct: str = "pass") -> str:
-    return f"""
-import torch
-
-class Model(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        {construct}
-    def forward(self, x):
-        {forward}
-
-def get_inputs():
-    return [torch.randn(16, 8)]
-
-def get_init_inputs():
-    return []
-"""
+    return task(forward, "[torch.randn(16, 8)]", construct=construct)
 
 
 ROWS = reference("return x.mean(0, keepdim=True).repeat(16, 1)")

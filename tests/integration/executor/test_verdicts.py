@@ -10,6 +10,8 @@ import pytest
 from keck.messages import Options
 from keck.verdict import Verdict
 
+from .sources import twin
+
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
 
 
@@ -44,11 +46,6 @@ def get_inputs():
 def get_init_inputs():
     return {init}
 """
-
-
-def twin(reference: str) -> str:
-    """The same model as a candidate."""
-    return reference.replace("class Model(", "class ModelNew(")
 
 
 async def test_a_right_answer_passes_and_is_timed(bench: Any) -> None:

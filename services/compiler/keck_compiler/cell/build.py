@@ -77,7 +77,7 @@ def _build(builders: Any, call: ExtensionCall, here: Path) -> None:
     builders.load_inline(
         cpp_sources=list(call.cpp_sources),
         cuda_sources=list(call.cuda_sources),
-        functions=call.functions,
+        functions=None if call.functions is None else dict(call.functions),
         with_pytorch_error_handling=call.with_pytorch_error_handling,
         no_implicit_headers=call.no_implicit_headers,
         **shared,

@@ -99,27 +99,37 @@ def time_singles(
     until = time.monotonic() + budget_s
     pairs = _Pairs(supply, min(_AT_ONCE, calls))
     nulls = _null_calls(reference, pairs, until=time.monotonic() + _NULL_SHARE * budget_s)
+
+    def called(
+        inputs: InputSet,
+        expected: Expected,
+        *,
+        flush: bool = False,
+        same_place: bool = False,
+        last: bool = False,
+    ) -> float:
+        """Seconds of a call of the candidate, whose outputs are right."""
+        candidate.out_bytes = max(candidate.out_bytes, reference.out_bytes)
+        call = candidate.call(inputs, flush=flush, same_place=same_place, last=last)
+        check_call(call, expected, ledger, may_mutate=may_mutate)
+        return call.seconds
+
     raw_candidate: list[float] = []
     raw_reference: list[float] = []
     while len(raw_candidate) < calls and (time.monotonic() < until or len(raw_candidate) < _MIN_PAIRS):
         inputs, expected = pairs.next()
-        candidate.out_bytes = max(candidate.out_bytes, reference.out_bytes)
         first_is_reference = len(raw_candidate) % 2 == 0
         if first_is_reference:
             raw_reference.append(_reference_call(reference, inputs))
-        call = candidate.call(inputs, flush=True, same_place=bool(order.getrandbits(1)))
-        check_call(call, expected, ledger, may_mutate=may_mutate)
-        raw_candidate.append(call.seconds)
+        same_place = bool(order.getrandbits(1))
+        raw_candidate.append(called(inputs, expected, flush=True, same_place=same_place))
         if not first_is_reference:
             raw_reference.append(_reference_call(reference, inputs))
         if len(raw_candidate) % 5 == 0:
             nulls.append(_reference_call(reference, inputs, null=True))
     if last:
         for left in reversed(range(order.randint(1, _LAST_AFTER))):
-            inputs, expected = pairs.next()
-            candidate.out_bytes = max(candidate.out_bytes, reference.out_bytes)
-            call = candidate.call(inputs, last=left == 0)
-            check_call(call, expected, ledger, may_mutate=may_mutate)
+            called(*pairs.next(), last=left == 0)
     constant = median(nulls)
     return Samples(
         batch="single",

@@ -262,14 +262,10 @@ class Runner:
         return self._returned(command, output)
 
     def _returned(self, command: dict[str, Any], output: Any) -> Reply:
-        nodes, tensors = flatten(output, sort_keys=True)
-        out = self._arenas[command["out"]]
-        records, needed = self._put(tensors, out, 0)
-        self._synchronize()
+        reply = self._put_out(command, output)
         if not command["null"]:
             self._last = output
-        status = Status.OK if needed <= out.numel() else Status.NO_ROOM
-        return Reply(0, status, nodes=nodes, tensors=tuple(records), numbers=(0.0, float(needed)))
+        return reply
 
     def _calls(self, command: dict[str, Any], _: list[int]) -> Reply:
         """Calls of `forward` one after the other, each one's outputs in a slot of its own; the last one's nodes."""
@@ -307,14 +303,10 @@ class Runner:
                 model = model.double()
                 torch.set_default_dtype(torch.float64)
             with torch.no_grad(), float32_matmul("off"):
-                nodes, tensors = flatten(model(*positional, **named), sort_keys=True)
+                output = model(*positional, **named)
         finally:
             torch.set_default_dtype(default)
-        out = self._arenas[command["out"]]
-        records, needed = self._put(tensors, out, 0)
-        self._synchronize()
-        status = Status.OK if needed <= out.numel() else Status.NO_ROOM
-        return Reply(0, status, nodes=nodes, tensors=tuple(records), numbers=(0.0, float(needed)))
+        return self._put_out(command, output)
 
     def _burst(self, command: dict[str, Any], _: list[int]) -> Reply:
         """K calls behind a flag that the judge raises later; READY at once, OK when all is over."""
@@ -340,6 +332,15 @@ class Runner:
         self._sock.send(pack_reply(ready))
         torch.cuda.synchronize()
         return _ok(numbers=(begin.elapsed_time(end), 0.0))
+
+    def _put_out(self, command: dict[str, Any], output: object) -> Reply:
+        """The reply to a call: its outputs copied to the arena as far as they fit, the device idle afterwards."""
+        nodes, tensors = flatten(output, sort_keys=True)
+        out = self._arenas[command["out"]]
+        records, needed = self._put(tensors, out, 0)
+        self._synchronize()
+        status = Status.OK if needed <= out.numel() else Status.NO_ROOM
+        return Reply(0, status, nodes=nodes, tensors=tuple(records), numbers=(0.0, float(needed)))
 
     def _put(
         self, tensors: list[torch.Tensor], out: torch.Tensor, base: int, *, room: int | None = None

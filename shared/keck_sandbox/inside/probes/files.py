@@ -115,7 +115,7 @@ def rename_marker(facts: Facts) -> None:
 def read_through_victim(facts: Facts) -> str:
     """By the root and working directories of another process."""
     where = victim_proc(facts)
-    return _any([f"{where}/root/", f"{where}/cwd/"], os.listdir, "")
+    return _any([f"{where}/root", f"{where}/cwd"], os.listdir, "")
 
 
 @probe("fs_read", 6)
@@ -125,7 +125,7 @@ def read_through_parent(_: Facts) -> str:
     ours = (os.stat("/").st_dev, os.stat("/").st_ino)
     while pid > 0:
         try:
-            found = os.stat(f"/proc/{pid}/root/")
+            found = os.stat(f"/proc/{pid}/root")
             if (found.st_dev, found.st_ino) != ours:
                 open_.append(str(pid))
             with open(f"/proc/{pid}/stat", "rb") as file:
