@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from keck.bus import Bus
 from keck.embedded import gpu_names
@@ -26,6 +27,11 @@ async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
     async with await Bus.connect(nats_server.url, name="test") as connected:
         await provision(connected, storage="embedded")
         yield connected
+
+
+# How long an example takes says something of the machine, not of the code.
+settings.register_profile("keck", deadline=None)
+settings.load_profile("keck")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import time
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ async def judge(station: Station, candidate: str, reference: str, options: Optio
             exec_timeout_s=60.0,
             reference_timeout_s=60.0,
             scrub=station.memory_left != CLEARED,
+            reference_hash=hashlib.sha256(reference.encode()).hexdigest(),
         )
 
         async def ignore(_: Phase) -> None:

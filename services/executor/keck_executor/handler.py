@@ -10,6 +10,7 @@ from keck.bus import Bus
 from keck.containment import verdict_facts
 from keck.errors import ArtifactCorrupt, ArtifactMissing, Retry
 from keck.kinds import kind_named
+from keck.kinds.lint import LINT
 from keck.logs import logger
 from keck.messages import CheckProgress, CompileDone, EvalDone, Isolation, Source, verdict_of
 from keck.subjects import CheckKey
@@ -165,6 +166,7 @@ class Handler:
             exec_timeout_s=exec_timeout_s,
             reference_timeout_s=max(60.0, self._settings.exec_timeout_s),
             scrub=self._scrub,
+            lint=kind is LINT,
             reference_hash=event.reference.sha256,
         )
 

@@ -73,9 +73,10 @@ def _durations(spent: Durations) -> str:
 
 
 def _correctness(found: Correctness) -> str:
+    by_scale = " (in units of the output's spread)" if found.comparison == "scaled" else ""
     return (
         f"{found.calls_checked} calls, {found.mismatched} of {found.total} elements outside "
-        f"atol {found.tolerance.atol:g} + rtol {found.tolerance.rtol:g}; "
+        f"atol {found.tolerance.atol:g} + rtol {found.tolerance.rtol:g}{by_scale}; "
         f"largest error {found.max_abs_err:.3g} absolute, {found.max_rel_err:.3g} relative; "
         f"weights {found.weights}"
     )

@@ -393,3 +393,35 @@ async def test_a_dead_operation_may_be_left_out(bench: Any) -> None:
     assert outcome.verdict is Verdict.PASSED, outcome
     assert lint.weak  # the input itself is the answer
     assert "input 0" in (flag(outcome, "weak_task") or "")
+
+
+async def test_outputs_that_change_from_set_to_set_are_compared_and_not_linted(bench: Any) -> None:
+    reference = task(
+        "return [x] * (1 + int(x[0, 0] > 0)) + [x.int() if x[0, 1] > 0 else x]",
+        "[torch.randn(4, 4)]",
+    )
+    outcome, lint = await judged(bench, twin(reference), reference, sets=12)
+    assert outcome.verdict is Verdict.PASSED, outcome
+    assert lint.sets == 0
+    assert lint.answers == []
+
+
+async def test_stress_outputs_of_another_dtype_are_the_tasks_fault(bench: Any) -> None:
+    more = STRESS.replace("torch.randn(32, 512) * 100", "torch.randint(-9, 9, (32, 512))")
+    reference = task("return torch.relu(x)", "[torch.rand(64, 512)]", more=more)
+    outcome = (await bench.check("return x.clamp_min(0)", reference)).outcome
+    assert outcome.verdict is Verdict.REFERENCE_ERROR
+    assert "get_stress_inputs" in outcome.message
+
+
+async def test_inputs_that_never_change_leave_the_spread_within(bench: Any) -> None:
+    """Without randomness another set's answer is the answer, and zeros for small outputs are not."""
+    reference = task("return torch.softmax(x, -1)", "[torch.arange(100_000.0).view(2, -1) / 100_000]")
+    outcome, lint = await judged(bench, twin(reference), reference)
+    assert outcome.verdict is Verdict.PASSED, outcome
+    assert lint.weak
+    assert lint.comparison == "scaled"
+    weak = {answer.answer for answer in lint.answers if answer.passes and answer.passes_scaled}
+    assert weak == {"another_set"}
+    outcome, _ = await judged(bench, "return torch.zeros_like(x)", reference)
+    assert outcome.verdict is Verdict.WRONG_RESULT

@@ -252,7 +252,7 @@ BAD_BODIES = [
     (b'{"candidate": "", "reference": "", "lnae": "bulk"}', 400, "lnae"),
     (b'{"candidate": "", "reference": "", "options": {"atoll": 1}}', 400, "atoll"),
     (b'{"candidate": "", "reference": "", "options": {"atol": -1}}', 400, "atol"),
-    (b'{"candidate": "", "reference": "", "kind": "tourch"}', 400, "known are kernel, torch"),
+    (b'{"candidate": "", "reference": "", "kind": "tourch"}', 400, "known are kernel, lint, torch"),
     (b'{"candidate": "", "reference": "", "check_id": "a.b"}', 400, "check_id"),
     (b'{"candidate": "", "reference": "", "check_id": "line\\n"}', 400, "check_id"),
     (b'{"candidate": "", "reference": "", "run": "*"}', 400, "run"),

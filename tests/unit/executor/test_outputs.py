@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
-from keck.messages import Options
+from keck.messages import Options, Tolerance
 from keck.verdict import Verdict
 from keck_executor.judge.failure import Failed
+from keck_executor.judge.null_answers import Null
 from keck_executor.judge.outputs import Expected, Ledger, require_same_form, require_tensors, structure_of
+from keck_executor.judge.scaled import allowance_of
 from keck_executor.runner.serve import _record
 from keck_executor.runner.tree import flatten
 
@@ -81,3 +85,32 @@ def test_a_ledger_adds_up_and_names_the_output_that_is_wrong() -> None:
         ledger.compare((ONE, torch.tensor([0, 0, 1, 5])), expected)
     record = ledger.record()
     assert (record.calls_checked, record.mismatched, record.total, record.max_abs_err) == (2, 2, 20, 5.0)
+
+
+def test_a_ledger_compares_by_scale_where_the_lint_said_so() -> None:
+    softmax = torch.softmax(torch.rand(4, 50_000), dim=-1)
+    plain = _expected(softmax)
+    Ledger(Options(), "none").compare((torch.zeros_like(softmax),), plain)
+    allowance = allowance_of(softmax, Tolerance(atol=1e-4, rtol=1e-4), floor=3e-5)
+    scaled = dataclasses.replace(plain, allowances=(allowance,))
+    Ledger(Options(), "none").compare((softmax * (1 + 1e-6),), scaled)
+    with pytest.raises(Failed, match="in units of the output's spread") as failed:
+        Ledger(Options(), "none").compare((torch.zeros_like(softmax),), scaled)
+    assert failed.value.verdict is Verdict.WRONG_RESULT
+
+
+def test_an_output_nearer_to_a_null_answer_than_to_the_right_one_is_wrong() -> None:
+    right = torch.full((300,), 5e-5)
+    expected = dataclasses.replace(_expected(right), nulls=((Null("zeros", 0.0),),))
+    for value in (5e-5, 4e-5, 1e-4):
+        Ledger(Options(), "none").compare((torch.full((300,), value),), expected)
+    for value in (0.0, 2e-5):
+        with pytest.raises(Failed, match=r"computes nothing \(zeros\)") as failed:
+            Ledger(Options(), "none").compare((torch.full((300,), value),), expected)
+        assert failed.value.verdict is Verdict.WRONG_RESULT
+        assert failed.value.correct is False
+
+
+def test_the_record_says_how_it_was_compared() -> None:
+    ledger = Ledger(Options(), "none", comparison="scaled", oracle="fp64")
+    assert (ledger.record().comparison, ledger.record().oracle) == ("scaled", "fp64")

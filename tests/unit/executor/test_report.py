@@ -3,9 +3,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
-from keck.messages import MAX_LOG_BYTES, EvalDone, decode, encode
+from keck.messages import MAX_LOG_BYTES, EvalDone, Lint, decode, encode
 from keck.testing import sample_compile_done
 from keck.verdict import Verdict
 from keck_executor.judge.job import Outcome
@@ -90,6 +91,25 @@ def test_the_verdict_can_travel() -> None:
     assert decode(encode(done), EvalDone) == done
     assert done.attempts == 2
     assert done.environment["torch"] == "2"
+
+
+@pytest.mark.parametrize("kind", ["kernel", "torch", "lint"])
+def test_the_lint_comes_along_where_it_was_asked_for(kind: str) -> None:
+    found = Lint(
+        weak=False,
+        comparison="tolerance",
+        answers=[],
+        repeat_max_abs_err=0.0,
+        stress_inputs=None,
+        oracle="fp64",
+        own_rms_err=1e-7,
+        sets=3,
+    )
+    compiled = msgspec.structs.replace(sample_compile_done(), kind=kind)
+    outcome = Outcome(serial=1, verdict=Verdict.PASSED, stage="done", message="", lint=found)
+    done = report(compiled, outcome, exit_=None, output="", facts={}, attempt=1, started=time.time())
+    assert done.lint == (found if kind == "lint" else None)
+    assert decode(encode(done), EvalDone) == done
 
 
 def test_a_time_that_cannot_be_is_a_hack_once_other_runners_have_shown_it_too() -> None:

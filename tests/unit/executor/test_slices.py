@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keck_executor.judge import slices as module
-from keck_executor.judge.slices import blocks, slice_length
+from keck_executor.judge.slices import block_count, blocks, slice_length
 from keck_executor.runner.wire import DTYPES
 
 _shapes = st.lists(st.integers(1, 40), max_size=4).filter(lambda shape: math.prod(shape) <= 50_000)
@@ -32,6 +32,7 @@ def test_a_slice_is_the_smallest_trailing_block_that_says_something(
     assert slice_length(shape) == length
 
 
+@settings(deadline=None)
 @given(_shapes)
 def test_blocks_are_the_tensor_in_order(shape: list[int]) -> None:
     tensor = torch.arange(math.prod(shape), dtype=torch.float64).reshape(shape)
@@ -39,6 +40,7 @@ def test_blocks_are_the_tensor_in_order(shape: list[int]) -> None:
     assert {block.shape[1] for block in blocks(tensor)} == {slice_length(shape)}
 
 
+@settings(deadline=None)
 @given(_shapes, st.integers(1, 300), st.integers(1, 600))
 def test_long_slices_and_many_rows_are_cut_into_bounded_blocks(
     shape: list[int], most: int, block: int
@@ -46,7 +48,7 @@ def test_long_slices_and_many_rows_are_cut_into_bounded_blocks(
     tensor = torch.arange(math.prod(shape), dtype=torch.float64).reshape(shape)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_MOST", most)
-        patch.setattr(module, "_BLOCK", block)
+        patch.setitem(module._BLOCK, "cpu", block)
         cut = list(blocks(tensor))
     assert torch.equal(torch.cat([each.reshape(-1) for each in cut]), tensor.reshape(-1))
     assert all(each.numel() <= max(most, block) for each in cut)
@@ -69,3 +71,16 @@ def test_every_dtype_of_the_wire_has_blocks(name: str) -> None:
 
 def test_an_empty_tensor_has_none() -> None:
     assert list(blocks(torch.empty(0, 5))) == []
+
+
+@settings(deadline=None)
+@given(_shapes, st.sets(st.integers(0, 20)))
+def test_some_blocks_are_those_of_all_blocks(shape: list[int], only: set[int]) -> None:
+    tensor = torch.arange(math.prod(shape), dtype=torch.float64).reshape(shape)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(module._BLOCK, "cpu", 300)
+        every, some = list(blocks(tensor)), list(blocks(tensor, only))
+        assert block_count(tensor) == len(every)
+    assert len(some) == len([number for number in only if number < len(every)])
+    for number, block in zip(sorted(only), some, strict=False):
+        assert torch.equal(block, every[number])

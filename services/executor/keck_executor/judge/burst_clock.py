@@ -108,7 +108,7 @@ class BurstClock:
 
     Args:
         supply: of input sets.
-        seen: sets that both sides were called with before: decoys.
+        seen: sets that both sides were called with before: decoys, and inputs of bursts that count for nothing.
         may_mutate: inputs that the reference changes, so that the candidate may.
     """
 
@@ -118,7 +118,7 @@ class BurstClock:
         supply: Supply,
         ledger: Ledger,
         *,
-        seen: Sequence[InputSet],
+        seen: Sequence[JudgedSet],
         may_mutate: Sequence[int],
     ) -> None:
         self._device = device
@@ -128,7 +128,8 @@ class BurstClock:
         self._random = random.Random(secrets.randbits(64))
         self._slot, self._out_slot = supply.slot, supply.out_slot
         self._k_limit = min(_MAX_K, supply.most())
-        self._decoy_sets = self._laid_out(seen[:_DECOY_SETS])
+        self._seen = seen[:_DECOY_SETS]
+        self._seen_rows = self._laid_out([inputs for inputs, _ in self._seen])
         self._mailboxes: dict[str, _Mailbox] = {}
         self._nulls: dict[tuple[int, int], float] = {}
 
@@ -208,6 +209,13 @@ class BurstClock:
                 self._burst(candidate, plan, self._batch(plan.k), last=True)
                 return
 
+    def _old_batch(self, k: int) -> Batch:
+        """Sets that the sides have seen, over and over: for bursts whose time counts for nothing."""
+        chosen = [self._random.randrange(len(self._seen)) for _ in range(k)]
+        rows = torch.tensor(chosen, device=self._device.torch_device)
+        staged = torch.index_select(self._seen_rows, 0, rows).view(-1)
+        return Batch(staged, [self._seen[index] for index in chosen])
+
     def _batch(self, k: int) -> Batch:
         batch = self._supply.batch(k)
         if len(batch.sets) < k or batch.staged.numel() < k * self._slot:
@@ -224,7 +232,7 @@ class BurstClock:
         failures = 0
         for _ in range(_PLAN_TRIES):
             try:
-                burst = self._burst(side, plan, self._batch(plan.k))
+                burst = self._burst(side, plan, self._old_batch(plan.k))
             except _Overlap:
                 plan = _Plan(plan.k, self._out_slot)
                 continue
@@ -322,8 +330,8 @@ class BurstClock:
     def _decoys(self, held: torch.Tensor, k: int) -> None:
         """Over every input, valid ones that are worth nothing: what fires before the reveal fires on them."""
         for _ in range(self._random.randint(1, _DECOY_ROUNDS)):
-            rows = torch.randint(0, len(self._decoy_sets), (k,), device=held.device)
-            torch.index_select(self._decoy_sets, 0, rows, out=held.view(k, self._slot))
+            rows = torch.randint(0, len(self._seen), (k,), device=held.device)
+            torch.index_select(self._seen_rows, 0, rows, out=held.view(k, self._slot))
 
     def _abandon(self, side: CheckedSide, box: _Mailbox, serial: int, ready: Reply | None) -> None:
         """Let a burst that was not enqueued run out on its decoys, and say why it counts for nothing."""
@@ -364,7 +372,7 @@ class BurstClock:
     def _view(self, side: CheckedSide, record: TensorRecord, *, in_place: bool) -> torch.Tensor:
         if not in_place:
             return checked_view(side.memory(OUT_ARENA), record, dense=True)
-        memory = self._decoy_sets[0] if 0 in record.shape else self._device.open_result(record.handle)
+        memory = self._seen_rows[0] if 0 in record.shape else self._device.open_result(record.handle)
         return checked_view(memory, record)
 
     def _reveal(

@@ -7,10 +7,9 @@ from collections.abc import Callable
 import torch
 
 from keck_executor.judge.inputs import Form, InputSet, checked_view
+from keck_executor.judge.slices import block_elements
 
 __all__ = ["input_tensors", "moved", "rounded"]
-
-_CHUNK = 1 << 24
 
 
 def input_tensors(inputs: InputSet) -> tuple[torch.Tensor, ...]:
@@ -47,8 +46,9 @@ def _changed(inputs: InputSet, change: Callable[[torch.Tensor], torch.Tensor]) -
     master = inputs.master.clone()
     for tensor in _tensors(inputs.form, master):
         flat = tensor.as_strided((tensor.numel(),), (1,))
-        for start in range(0, flat.numel(), _CHUNK):
-            part = flat[start : start + _CHUNK]
+        step = block_elements(flat.device)
+        for start in range(0, flat.numel(), step):
+            part = flat[start : start + step]
             part.copy_(change(part))
     return InputSet(inputs.form_id, inputs.form, master)
 

@@ -27,6 +27,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     reference_timeout_s: float
     scrub: bool = False
     """Overwrite the device's free memory first: the driver does not clear what others left in it."""
+    lint: bool = False
+    """The candidate is the reference itself: it too is called with TF32 off, or torch's own default for convolutions
+    could have a task fail at its own tolerance."""
     reference_hash: str = ""
     """sha256 of the reference's source, under which what the lint finds is kept; empty: not kept."""
 

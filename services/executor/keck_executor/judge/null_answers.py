@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from keck.messages import Tolerance
 from keck_executor.judge.scaled import Allowance
-from keck_executor.judge.slices import blocks
+from keck_executor.judge.slices import blocks, sample_of_blocks
 
-__all__ = ["Answer", "Fit", "Null", "Target", "best_constant", "distance", "fit_of"]
+__all__ = ["Answer", "Fit", "Null", "Target", "best_constant", "distance", "fit_of", "is_nearer"]
 
 Answer = torch.Tensor | float
 """A tensor of the output's shape, or one number for all of it."""
@@ -100,10 +100,16 @@ def best_constant(targets: Sequence[Target]) -> tuple[float, bool]:
     return (low + high) / 2, True
 
 
-def distance(answer: Answer, expected: torch.Tensor) -> float:
-    """Root mean square of the difference over a whole output, where both are finite; 0 for an empty one."""
+def is_nearer(null: Null, output: torch.Tensor, *, than: torch.Tensor) -> bool:
+    """Whether an output is nearer to a null answer than to the right one, by root mean square."""
+    only = sample_of_blocks(output)
+    return distance(null.value, output, only) < distance(than, output, only)
+
+
+def distance(answer: Answer, expected: torch.Tensor, only: Collection[int] | None = None) -> float:
+    """Root mean square of the difference over an output, or some blocks of it, where both are finite; 0 for nothing."""
     squares, count = 0.0, 0
-    for block, wanted in zip(_like(answer, expected), blocks(expected), strict=True):
+    for block, wanted in zip(_like(answer, expected, only), blocks(expected, only), strict=True):
         error = block - wanted
         finite = torch.isfinite(error)
         found = torch.stack([torch.where(finite, error, 0.0).square().sum(), finite.sum().double()]).tolist()
@@ -111,12 +117,14 @@ def distance(answer: Answer, expected: torch.Tensor) -> float:
     return math.sqrt(squares / count) if count else 0.0
 
 
-def _like(answer: Answer, expected: torch.Tensor) -> Iterator[torch.Tensor]:
+def _like(
+    answer: Answer, expected: torch.Tensor, only: Collection[int] | None = None
+) -> Iterator[torch.Tensor]:
     """The answer in the blocks of what is expected."""
     if isinstance(answer, torch.Tensor):
-        yield from blocks(answer)
+        yield from blocks(answer, only)
     else:
-        yield from (torch.full_like(block, answer) for block in blocks(expected))
+        yield from (torch.full_like(block, answer) for block in blocks(expected, only))
 
 
 def _error(given: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from keck.verdict import Verdict
 from keck_executor.judge.compare import Difference, compare, tolerance_for
 from keck_executor.judge.failure import Failed
 from keck_executor.judge.inputs import InputSet
-from keck_executor.judge.null_answers import Null, distance
+from keck_executor.judge.null_answers import Null, is_nearer
 from keck_executor.judge.scaled import Allowance, compare_scaled
 from keck_executor.runner.wire import Node, NodeKind, TensorRecord
 
@@ -135,7 +135,7 @@ class Ledger:
                     correct=False,
                 )
             for null in expected.nulls[index] if expected.nulls and found.max_abs else ():
-                if distance(null.value, output) < distance(wanted, output):
+                if is_nearer(null, output, than=wanted):
                     raise Failed(
                         Verdict.WRONG_RESULT,
                         f"the values{where} are nearer to an answer that computes nothing ({null.name}) than to the "

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -173,8 +173,13 @@ class Session:
         linted = self._linted = self._lint(self._require_determinism())
         self._learn()
         self._candidate.out_bytes = self._reference.out_bytes
-        for index, (inputs, expected) in enumerate((*linted.sets, *linted.stress)):
-            call = self._candidate.call(inputs, same_place=bool(secrets.randbits(1)))
+        sets = (*linted.sets, *linted.stress)
+        surely = 1 + secrets.randbelow(max(1, len(sets) - 1))
+        tf32: Literal["off", "stock"] = "off" if self._job.lint else "stock"
+        for index, (inputs, expected) in enumerate(sets):
+            # New content at an address that had other: at random, and at least once.
+            same_place = index == surely or (index > 0 and bool(secrets.randbits(1)))
+            call = self._candidate.call(inputs, tf32=tf32, same_place=same_place)
             check_call(call, expected, self._ledger, may_mutate=self._may_mutate)
             if index == 0:
                 self.flags += linted.precision_flags(call, expected)
@@ -314,8 +319,9 @@ class Session:
         last = not self._job.options.profile
         calls = self._job.options.timed_calls
         if self._device.bursts and len({inputs.form_id for inputs, _ in self._sets}) == 1:
-            seen = [inputs for inputs, _ in self._sets]
-            clock = BurstClock(self._device, supply, self._ledger, seen=seen, may_mutate=self._may_mutate)
+            clock = BurstClock(
+                self._device, supply, self._ledger, seen=self._sets, may_mutate=self._may_mutate
+            )
             try:
                 return clock.run(self._candidate, self._reference, calls=calls, budget_s=budget_s, last=last)
             except NotEnqueueable:

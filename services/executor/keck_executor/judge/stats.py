@@ -12,7 +12,7 @@ from keck.messages import Interval
 
 __all__ = ["Speedup", "interval_ms", "is_settled", "noise_of", "speedup_of", "spread"]
 
-_SETTLED = 0.01
+_SETTLED = 0.025
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def interval_ms(samples_s: Sequence[float], *, calls: int | None = None) -> Inte
 
 
 def is_settled(*sides: Sequence[float]) -> bool:
-    """Whether each side's median is known to one percent: half its interval is no more than that of it."""
+    """Whether each side's median is known to 2.5 %: half its interval is no more than that of it."""
     for samples in sides:
         interval = interval_ms(samples)
         if not interval.ci95[1] - interval.ci95[0] <= 2 * _SETTLED * interval.median:

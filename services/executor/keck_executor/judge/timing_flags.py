@@ -27,9 +27,10 @@ def timing_flags(timing: Timing, busy_s: Sequence[float] = ()) -> list[Flag]:
         flags.append(
             Flag(
                 code="timing.device_busy",
-                severity="warn",
-                evidence=f"before {len(late)} of {len(busy_s)} bursts something else ran on the GPU: the judge's own "
-                f"work took {1e3 * median(late):.1f} ms longer than on an idle one",
+                # No more than that: several streams that wait for the flag look like a kernel that ran ahead of it.
+                severity="info",
+                evidence=f"before {len(late)} of {len(busy_s)} bursts the GPU was not idle: the judge's own work took "
+                f"{1e3 * median(late):.1f} ms longer than it does (streams that wait, or kernels that run ahead)",
             )
         )
     if timing.device == "cuda" and timing.batch == "single":

@@ -73,7 +73,10 @@ def prebuilt_extensions(extensions: Mapping[str, tuple[str, str]], *, role: str)
 
 def seed_everything(seed: int) -> None:
     """Seed CPU, CUDA, numpy and `random` from one 64-bit number."""
-    torch.manual_seed(seed & (2**63 - 1))
+    # Not torch.manual_seed: for every kind of device that was never used it notes the whole stack, each time.
+    torch.default_generator.manual_seed(seed & (2**63 - 1))
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed & (2**63 - 1))
     random.seed(seed)
     numpy: Any = sys.modules.get("numpy")
     if numpy is not None:
