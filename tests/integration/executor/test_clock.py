@@ -27,7 +27,7 @@ async def test_no_timed_call_has_inputs_that_were_seen_before(bench: Any) -> Non
     """
     judged = await bench.check(remembering, options=OPTIONS)
     assert judged.outcome.verdict is Verdict.PASSED
-    assert judged.output.count("CALLED") == 2 + 6
+    assert judged.output.count("CALLED") >= 2 + 6
     assert "SEEN BEFORE" not in judged.output
 
 
