@@ -74,9 +74,14 @@ def _gateway() -> Permissions:
         publish=(
             "check.requested.>",
             "check.cancel.>",
+            # What nobody else can end or make: dead letters, cancellations, and new generations in a replay.
+            "compile.done.>",
+            "eval.done.>",
             _WORKERS,
             *_INBOXES_ANSWERED,
             _VERDICT,
+            f"$JS.API.DIRECT.GET.{subjects.EVALS}",
+            f"$JS.API.DIRECT.GET.{subjects.HISTORY}",
             f"$JS.API.DIRECT.GET.{subjects.CHECKS}.check.requested.>",
             f"$JS.API.DIRECT.GET.{subjects.BUILDS}.compile.done.>",
             f"$JS.API.DIRECT.GET.{subjects.HISTORY}.check.requested.>",
@@ -97,6 +102,7 @@ def _gateway() -> Permissions:
             subjects.PROGRESS,
             _WORKERS,
             f"{subjects.CHECK_SERVICE} {subjects.GATEWAY_QUEUE}",
+            f"{subjects.REPLAY_SERVICE} {subjects.GATEWAY_QUEUE}",
         ),
     )
 
@@ -156,6 +162,7 @@ def _orchestrator(inbox: str) -> Permissions:
             "check.requested.>",
             "check.cancel.>",
             subjects.CHECK_SERVICE,
+            subjects.REPLAY_SERVICE,
             _VERDICT,
             _WORKERS_NOW,
             # The consumer's filter is part of the subject, and the server holds the request to it.

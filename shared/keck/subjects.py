@@ -11,6 +11,7 @@ check.progress.<run>.<check_id>              all stages (core, not stored)      
 check.cancel.<run>.<check_id>                gateway, orchestrators (core)       compilers, executors
 dead.<stage>.<run>.<check_id>                any consumer                        operators
 keck.check                                   anybody (request-reply)             gateways (queue group)
+keck.replay                                  anybody (request, many replies)     gateways (queue group)
 ===========================================  ==================================  =========================
 """
 
@@ -34,6 +35,7 @@ __all__ = [
     "LIVE_EVALS",
     "MSG_ID",
     "PROGRESS",
+    "REPLAY_SERVICE",
     "ROLES",
     "WORKERS_BUCKET",
     "CheckKey",
@@ -70,6 +72,7 @@ CUDA_ANY: Final = "cuda-any"
 """Target of a check that any CUDA executor may take."""
 
 CHECK_SERVICE: Final = "keck.check"
+REPLAY_SERVICE: Final = "keck.replay"
 GATEWAY_QUEUE: Final = "gateway"
 LIVE_EVALS: Final = "live.eval.done.>"
 PROGRESS: Final = "check.progress.>"

@@ -28,6 +28,8 @@ from keck.messages import (
     CompileDone,
     EvalDone,
     Heartbeat,
+    Replay,
+    ReplaySource,
     decode,
     decode_verdict,
     encode,
@@ -43,6 +45,7 @@ from keck.testing import (
     sample_eval_done,
     sample_request,
 )
+from keck_gateway.replay import Replays
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PASSWORDS = new_passwords(*subjects.ROLES)
@@ -270,6 +273,25 @@ async def test_an_orchestrator_may_ask_a_gateway_and_hear_its_answer(login: Logi
         assert (await caller.request(subjects.CHECK_SERVICE, b"{}")).data == b"verdict"
 
 
+@pytest.mark.parametrize("source", ["eval.done", "compile.done", "check.requested"])
+async def test_a_gateway_does_checks_again(login: Login, source: ReplaySource) -> None:
+    gateway, compiler, orchestrator = [await login(role) for role in ("gateway", "compiler", "orchestrator")]
+    request = sample_request(run=f"again-{source.replace('.', '-')}")
+    key, build = CheckKey(request.run, request.check_id, 0), sample_compile_done(request)
+    requested = subjects.check_requested(request.lane, request.run, request.check_id)
+    await orchestrator.publish(requested, request, msg_id=subjects.request_id(key))
+    built = subjects.compile_done("cpu", request.lane, request.run, request.check_id)
+    await compiler.publish(built, build, msg_id=subjects.build_id(key))
+    await compiler.publish_terminal(sample_eval_done(request))
+    async with asyncio.timeout(5):
+        for subject in (requested, built):
+            while await gateway.last_by_subject(subjects.HISTORY, subject) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    order = Replay(source=source, run=request.run, options={"policy": "custom-only"})
+    told = [progress async for progress in Replays(gateway).run(order)]
+    assert (told[-1].finished, told[-1].made) == (True, 1), told[-1].error
+
+
 async def test_an_observer_sees_verdicts_progress_workers_and_queues(login: Login) -> None:
     observer, executor = await login("observer"), await login("executor")
     heard = list[str]()
@@ -324,9 +346,8 @@ def _refusals() -> list[Refusal]:
     next_of = "$JS.API.CONSUMER.MSG.NEXT"
     publishes: dict[str, dict[str, str]] = {
         "gateway": {
-            "forge a verdict": verdict,
             "announce a verdict that is not stored": live,
-            "forge a build": build,
+            "bury a message": subjects.dead("execute", "run", "check"),
             "put an artifact": chunk,
             "name a build": index,
             "pull requests": f"{next_of}.CHECKS.compile-bulk",
@@ -378,6 +399,7 @@ def _refusals() -> list[Refusal]:
         "observer": {
             "submit a check": request,
             "ask a gateway": subjects.CHECK_SERVICE,
+            "ask for a replay": subjects.REPLAY_SERVICE,
             "cancel a check": "check.cancel.run.check",
             "forge a verdict": verdict,
             "forge a build": build,
@@ -411,6 +433,7 @@ def _refusals() -> list[Refusal]:
     }  # fmt: skip
     for role in set(publishes) - {"gateway"}:
         hears[role]["answer as a gateway"] = subjects.CHECK_SERVICE
+        hears[role]["be asked for replays"] = subjects.REPLAY_SERVICE
     found = [
         Refusal(role, what, publish=subject)
         for role, forbidden in publishes.items()

@@ -17,6 +17,7 @@ from keck_gateway.admission import Admission
 from keck_gateway.bodies import CheckBody, CheckState, require_name
 from keck_gateway.lookup import Lookup
 from keck_gateway.progress_feed import ProgressFeed
+from keck_gateway.replay import Replays
 from keck_gateway.waiters import Waiters
 
 __all__ = ["Desk", "key_of"]
@@ -36,6 +37,7 @@ class Desk:
         self.feed = ProgressFeed(bus)
         self.lookup = Lookup(bus)
         self.admission = Admission(bus, lookup=self.lookup, fleet=fleet)
+        self.replays = Replays(bus)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:

@@ -80,13 +80,18 @@ class Lookup:
         )
 
     async def fingerprint(self, run: str, check_id: str) -> Fingerprint | None:
-        """What is known by this id, in whatever generation; None if nothing is."""
-        request = _subjects_of(CheckRequested, run, check_id)
+        """What is known by this id; None if nothing is.
+
+        A replay may have been told to do it with other options: what was asked for first counts.
+        """
+        newest: CheckRequested | None = None
         for stream in (subjects.CHECKS, subjects.HISTORY):
-            if found := await self._bus.last_by_subject(stream, request):
-                return fingerprint_of(decode(found[1], CheckRequested))
+            if found := await self._bus.last_by_subject(stream, _subjects_of(CheckRequested, run, check_id)):
+                newest = newest or decode(found[1], CheckRequested)
+        if newest is not None and newest.generation == 0:
+            return fingerprint_of(newest)
         # Verdicts are kept longer than requests.
-        event = await self.verdict(CheckKey(run, check_id, 0))
+        event = await self.verdict(CheckKey(run, check_id, 0)) or newest
         return fingerprint_of(event) if event else None
 
     async def _unfinished(self, key: CheckKey, progress: CheckProgress | None) -> CheckState | None:

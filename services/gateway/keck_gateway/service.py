@@ -54,6 +54,7 @@ async def serve(bus: Bus, stop: asyncio.Event, *, settings: Settings, bound: soc
         logger().info("gateway_listening", url=url)
         await _until_stopped(stop, serving, *background)
         http.stop_accepting()
+        desk.replays.close()
         await desk.waiters.close(grace_s=_GRACE_S)
 
 

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Self
 
+import msgspec
+import nats.errors
 from nats.aio.msg import Msg
 
 from keck import subjects
+from keck._transport._problems import read_reply
 from keck._transport._verdicts import Verdicts
 from keck.bus import Bus, connect
-from keck.errors import BadRequest
+from keck.errors import BadRequest, Unavailable
 from keck.fleet import Fleet
-from keck.messages import CheckProgress, CheckRequested, EvalDone, Heartbeat, decode
+from keck.messages import (
+    CheckProgress,
+    CheckRequested,
+    EvalDone,
+    Heartbeat,
+    Replay,
+    ReplayProgress,
+    decode,
+)
 from keck.settings import Settings
 from keck.subjects import CheckKey
 
 __all__ = ["NatsTransport"]
+
+
+_SILENCE_S = 30.0
+"""A gateway tells of a replay every second."""
 
 
 class NatsTransport:
@@ -79,6 +95,25 @@ class NatsTransport:
             await self.submit(request)
             async for event in progress:
                 yield event
+
+    async def replay(self, order: Replay) -> AsyncGenerator[ReplayProgress, None]:
+        """Ask whichever gateway is there; it goes on when the caller leaves."""
+        nc = self._connected.nc
+        answers = await nc.subscribe(inbox := nc.new_inbox())
+        try:
+            await nc.publish(subjects.REPLAY_SERVICE, msgspec.msgpack.encode(order), inbox)
+            while True:
+                progress = read_reply((await answers.next_msg(timeout=_SILENCE_S)).data, ReplayProgress)
+                yield progress
+                if progress.finished or progress.error:
+                    return
+        except (TimeoutError, nats.errors.Error) as error:
+            raise Unavailable(
+                "no gateway tells of the replay: is one running on this bus, and may this user ask it?"
+            ) from error
+        finally:
+            with contextlib.suppress(nats.errors.Error):
+                await answers.unsubscribe()
 
     async def executors(self) -> list[Heartbeat]:
         """Executors with a recent heartbeat."""

@@ -14,6 +14,7 @@ from keck.cli.config import config
 from keck.cli.doctor import doctor
 from keck.cli.lint import lint
 from keck.cli.nats_config import nats_config
+from keck.cli.replay import replay
 from keck.cli.up import up
 from keck.errors import BadRequest, KeckError, SettingError
 from keck.verdict import ExitCode
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command()(check)
 app.command()(lint)
+app.command()(replay)
 app.command()(up)
 app.command()(config)
 app.command()(doctor)

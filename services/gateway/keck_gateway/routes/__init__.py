@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from litestar.types import ControllerRouterHandler
 
-from keck_gateway.routes import checks, documentation, events, executors, health, legacy, metrics
+from keck_gateway.routes import checks, documentation, events, executors, health, legacy, metrics, replays
 
 __all__ = ["route_handlers"]
 
@@ -16,6 +16,7 @@ def route_handlers() -> list[ControllerRouterHandler]:
         checks.submit,
         checks.ask,
         events.events,
+        replays.replay,
         executors.executors,
         health.healthz,
         metrics.metrics,
