@@ -191,6 +191,15 @@ class Client:
             async for event in events:
                 yield event
 
+    async def cancel(self, key: CheckKey, *, reason: str = "") -> EvalDone:
+        """End a check wherever it is; the verdict that it has then, which may be one it had already.
+
+        Raises:
+            NotFound: no such check is known.
+            Unavailable: Keck cannot be reached.
+        """
+        return await self._transport.cancel(key, reason)
+
     async def replay(self, order: Replay) -> AsyncGenerator[ReplayProgress, None]:
         """Do stored checks again as a new generation, and yield how far that is; the last says how it ended.
 

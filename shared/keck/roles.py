@@ -73,7 +73,7 @@ def _gateway() -> Permissions:
     return Permissions(
         publish=(
             "check.requested.>",
-            "check.cancel.>",
+            subjects.CANCELS,
             # What nobody else can end or make: dead letters, cancellations, and new generations in a replay.
             "compile.done.>",
             "eval.done.>",
@@ -89,6 +89,9 @@ def _gateway() -> Permissions:
             _WORKERS_NOW,
             f"$JS.API.CONSUMER.INFO.{subjects.CHECKS}.*",
             f"$JS.API.CONSUMER.INFO.{subjects.BUILDS}.*",
+            # Messages of checks that have their verdict.
+            f"$JS.API.STREAM.MSG.DELETE.{subjects.CHECKS}",
+            f"$JS.API.STREAM.MSG.DELETE.{subjects.BUILDS}",
             *creates,
             *(
                 f"$JS.API.CONSUMER.CREATE.{subjects.CHECKS}.{subjects.compile_consumer(lane)}"
@@ -103,6 +106,7 @@ def _gateway() -> Permissions:
             _WORKERS,
             f"{subjects.CHECK_SERVICE} {subjects.GATEWAY_QUEUE}",
             f"{subjects.REPLAY_SERVICE} {subjects.GATEWAY_QUEUE}",
+            f"{subjects.CANCELS} {subjects.GATEWAY_QUEUE}",
         ),
     )
 
@@ -133,7 +137,7 @@ def _compiler() -> Permissions:
             _BUILDS_INDEX,
             f"$JS.API.DIRECT.GET.KV_{subjects.BUILDS_INDEX_BUCKET}.{_BUILDS_INDEX}",
         ),
-        subscribe=(_inbox("compiler"), _WORKERS, "check.cancel.>"),
+        subscribe=(_inbox("compiler"), _WORKERS, subjects.CANCELS),
     )
 
 
@@ -150,7 +154,7 @@ def _executor() -> Permissions:
             _VERDICT,
             *_read_artifacts(),
         ),
-        subscribe=(_inbox("executor"), "check.cancel.>"),
+        subscribe=(_inbox("executor"), subjects.CANCELS),
     )
 
 
@@ -160,7 +164,7 @@ def _orchestrator(inbox: str) -> Permissions:
     return Permissions(
         publish=(
             "check.requested.>",
-            "check.cancel.>",
+            subjects.CANCELS,
             subjects.CHECK_SERVICE,
             subjects.REPLAY_SERVICE,
             _VERDICT,

@@ -8,7 +8,7 @@ compile.done.<target>.<lane>.<run>.<id>      compilers                          
 eval.done.<run>.<check_id>.<generation>      executors, compilers                orchestrators, archive
 live.eval.done.<run>.<id>.<generation>       the server (republish: stored)      gateways, clients
 check.progress.<run>.<check_id>              all stages (core, not stored)       gateways, clients
-check.cancel.<run>.<check_id>                gateway, orchestrators (core)       compilers, executors
+check.cancel.<run>.<check_id>                gateway, orchestrators (core)       all services
 dead.<stage>.<run>.<check_id>                any consumer                        operators
 keck.check                                   anybody (request-reply)             gateways (queue group)
 keck.replay                                  anybody (request, many replies)     gateways (queue group)
@@ -23,6 +23,7 @@ __all__ = [
     "ARTIFACTS_BUCKET",
     "BUILDS",
     "BUILDS_INDEX_BUCKET",
+    "CANCELS",
     "CHECKS",
     "CHECK_SERVICE",
     "CUDA_ANY",
@@ -40,6 +41,7 @@ __all__ = [
     "WORKERS_BUCKET",
     "CheckKey",
     "build_id",
+    "cancel",
     "check_key",
     "check_requested",
     "compile_consumer",
@@ -76,6 +78,7 @@ REPLAY_SERVICE: Final = "keck.replay"
 GATEWAY_QUEUE: Final = "gateway"
 LIVE_EVALS: Final = "live.eval.done.>"
 PROGRESS: Final = "check.progress.>"
+CANCELS: Final = "check.cancel.>"
 
 ROLES: Final = ("gateway", "compiler", "executor", "orchestrator", "observer", "admin")
 """Users of a server with roles, by the name they log in with (`keck.roles`)."""
@@ -129,6 +132,11 @@ def check_key(subject: str) -> CheckKey:
 def progress(run: str, check_id: str) -> str:
     """Subject of a check's progress."""
     return f"check.progress.{run}.{check_id}"
+
+
+def cancel(run: str, check_id: str) -> str:
+    """Subject on which a check is cancelled."""
+    return f"check.cancel.{run}.{check_id}"
 
 
 def request_id(key: CheckKey) -> str:

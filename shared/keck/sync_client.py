@@ -80,6 +80,10 @@ class SyncClient:
         """The verdict of a check; see :meth:`keck.Client.result`."""
         return self._wait(self._client.result(key, timeout_s=timeout_s))
 
+    def cancel(self, key: CheckKey, *, reason: str = "") -> EvalDone:
+        """End a check wherever it is; see :meth:`keck.Client.cancel`."""
+        return self._wait(self._client.cancel(key, reason=reason))
+
     def replay(self, order: Replay) -> ReplayProgress:
         """Do stored checks again, to the end; see :meth:`keck.Client.replay`."""
 

@@ -129,6 +129,41 @@ async def test_a_child_in_a_session_of_its_own_ends_with_its_check(system: Embed
     await async_wait_until(lambda: not _running("86399.25"), 30)
 
 
+async def test_a_check_cancelled_while_it_is_judged_leaves_no_process(
+    system: Embedded, client: Client
+) -> None:
+    start = "subprocess.Popen(['sleep', '86399.75'], start_new_session=True)"
+    candidate = f"import subprocess\n\n{start}\n\n{SLOW}"
+    done = await _cancelled_at(client, "correctness", candidate, running="86399.75")
+    assert (done.verdict, done.stage, done.message) == ("cancelled", "compile", "cancelled: not wanted")
+    await async_wait_until(lambda: not _running("86399.75"), 30)
+    before = _pid_of(system, "executor")
+    right = await client.check(RIGHT, REFERENCE, options=QUICK, timeout_s=WITHIN_S)
+    assert right.verdict == "passed", to_json(right).decode()
+    assert _pid_of(system, "executor") == before
+
+
+async def test_a_check_cancelled_while_it_is_built_leaves_no_compiler(
+    system: Embedded, client: Client
+) -> None:
+    source = (EXAMPLES / "cpp_relu" / "candidate.py").read_text()
+    name = "relu_that_nobody_waits_for"
+    candidate, argument = source.replace('"relu_extension"', f'"{name}"'), f"-DTORCH_EXTENSION_NAME={name}"
+    done = await _cancelled_at(client, "compile", candidate, running=argument)
+    assert (done.verdict, done.stage) == ("cancelled", "format")
+    await async_wait_until(lambda: not _running(argument), 30)
+    assert await _verdicts_stored(system, done) == 1
+
+
+async def test_a_check_that_is_judged_ends_at_its_deadline(system: Embedded, client: Client) -> None:
+    # Warm by now: it reaches the executor within a second, and would take twenty there.
+    lasting = SLOW.replace("time.sleep(0.5)", "time.sleep(20)")
+    done = await client.check(lasting, REFERENCE, options=QUICK, deadline_s=10, timeout_s=WITHIN_S)
+    assert (done.verdict, done.failure_kind) == ("deadline_exceeded", "deadline"), to_json(done).decode()
+    assert 10 <= done.durations_s.total < 20
+    assert await _verdicts_stored(system, done) == 1
+
+
 async def test_twenty_callers_of_the_original_route_each_get_their_own_answer(system: Embedded) -> None:
     wrong = RIGHT.replace("torch.relu(x)", "torch.zeros_like(x)")
     async with httpx.AsyncClient(base_url=system.http_url, timeout=WITHIN_S) as http:
@@ -215,6 +250,23 @@ async def _judge_and_signal(
         )
     assert isinstance(event, EvalDone)
     return event, bool(told)
+
+
+async def _cancelled_at(client: Client, stage: str, candidate: str, *, running: str) -> EvalDone:
+    """Check a candidate and cancel it once it has reached a stage and a process of it runs; the verdict."""
+    cancelling: asyncio.Task[EvalDone] | None = None
+    async with asyncio.timeout(WITHIN_S):
+        async for event in client.follow(candidate, REFERENCE, lane="bulk", options=QUICK):
+            if isinstance(event, EvalDone):
+                break
+            if event.stage == stage and cancelling is None:
+                key = CheckKey(event.run, event.check_id, event.generation)
+                await async_wait_until(lambda: _running(running), 60)
+                cancelling = asyncio.create_task(client.cancel(key, reason="not wanted"))
+    assert isinstance(event, EvalDone)
+    assert cancelling is not None
+    assert await cancelling == event
+    return event
 
 
 def _pid_of(system: Embedded, role: str) -> int:

@@ -44,9 +44,6 @@ class Handler:
 
     async def handle(self, request: CheckRequested, attempt: int) -> None:
         """Handle one delivery of a request."""
-        key = CheckKey(request.run, request.check_id, request.generation)
-        if attempt > 1 and await self.bus.is_decided(key):
-            return
         started = time.time()
 
         async def report(stage: Literal["format", "compile"], message: str) -> None:

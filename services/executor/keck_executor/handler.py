@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
+from typing import Any, Final, Literal
 
 from keck.artifacts import Artifacts
 from keck.bus import Bus
 from keck.containment import verdict_facts
+from keck.endings import lost
 from keck.errors import ArtifactCorrupt, ArtifactMissing, Retry
 from keck.kinds import kind_named
 from keck.kinds.lint import LINT
 from keck.logs import logger
-from keck.messages import CheckProgress, CompileDone, EvalDone, Isolation, Source, verdict_of
-from keck.subjects import CheckKey
-from keck.verdict import Verdict
+from keck.messages import CheckProgress, CompileDone, EvalDone, Isolation, Source
 from keck_executor.gpu_processes import GpuProcesses
 from keck_executor.judge.job import Job, Phase
 from keck_executor.report import report
@@ -26,6 +27,17 @@ from keck_sandbox import kill_strays
 __all__ = ["Handler"]
 
 _EXIT_S = 5.0
+_SIDES: Final[tuple[Literal["candidate", "reference"], ...]] = ("candidate", "reference")
+
+
+async def _to_its_end(step: Coroutine[Any, Any, None]) -> None:
+    """A step that must not stop in the middle; who is cancelled meanwhile ends after it."""
+    task = asyncio.ensure_future(step)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 class Handler:
@@ -43,21 +55,6 @@ class Handler:
 
     async def handle(self, event: CompileDone, attempt: int) -> None:
         """Judge a build and publish its verdict; returns once that is stored."""
-        key = CheckKey(event.run, event.check_id, event.generation)
-        if attempt > 1 and await self._bus.is_decided(key):
-            return
-        if time.time() > event.deadline:
-            await self._bus.publish_terminal(
-                verdict_of(
-                    event,
-                    Verdict.DEADLINE_EXCEEDED,
-                    stage="compile",
-                    message="the check's deadline passed while its build waited for an executor",
-                    failure_kind="deadline",
-                    attempts=attempt,
-                )
-            )
-            return
         suspicion = await self._attempted(event, attempt, "")
         if suspicion:
             # Faster than the device can be: seen once it may be an accident of ours, seen by other runners it is not.
@@ -68,9 +65,7 @@ class Handler:
         """Judge once, with fresh runners, and publish; or return why it should be done again."""
         runners: list[PooledRunner] = []
         try:
-            runners = [await self._station.pool.take("candidate"), await self._station.pool.take("reference")]
-            if self._station.placement.kind == "cuda":
-                await self._station.pool.refill()
+            await _to_its_end(self._take(runners))
             done, suspicion = await self._judged(event, attempt, suspected, *runners)
             if suspicion and not suspected:
                 return suspicion
@@ -79,19 +74,16 @@ class Handler:
         finally:
             await self._clean_up(runners)
 
+    async def _take(self, runners: list[PooledRunner]) -> None:
+        """One for each side, added as they come, so that none is forgotten."""
+        for side in _SIDES:
+            runners.append(await self._station.pool.take(side))
+        if self._station.placement.kind == "cuda":
+            await self._station.pool.refill()
+
     async def give_up(self, event: CompileDone, reason: str, failure_kind: str, attempts: int) -> None:
         """The verdict on a check that no attempt could finish: ours, not the candidate's."""
-        message = f"given up after {attempts} attempts: {reason}"
-        await self._bus.publish_terminal(
-            verdict_of(
-                event,
-                Verdict.INFRA_ERROR,
-                stage="compile",
-                message=message,
-                failure_kind=failure_kind,
-                attempts=attempts,
-            )
-        )
+        await self._bus.publish_terminal(lost(event, reason, failure_kind=failure_kind, attempts=attempts))
 
     async def _judged(
         self,

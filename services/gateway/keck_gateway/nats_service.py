@@ -16,7 +16,8 @@ from nats.aio.msg import Msg
 from keck import subjects
 from keck.errors import BadRequest, KeckError, QueueFull
 from keck.logs import logger
-from keck.messages import DECODING_ERRORS, EvalDone, ReplayProgress
+from keck.messages import DECODING_ERRORS, CheckCancel, EvalDone, ReplayProgress, decode
+from keck.subjects import CheckKey
 from keck_gateway.bodies import CheckBody, ReplayBody
 from keck_gateway.desk import Desk
 from keck_gateway.problems import MAX_BODY_BYTES, Problem, problem_of
@@ -36,7 +37,7 @@ class ErrorReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NatsService:
-    """Answers ``keck.check`` and ``keck.replay``; of several gateways each request reaches one."""
+    """Answers ``keck.check``, ``keck.replay`` and ``check.cancel``; of several gateways each request reaches one."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -50,6 +51,7 @@ class NatsService:
             for subject, answer in (
                 (subjects.CHECK_SERVICE, self._check),
                 (subjects.REPLAY_SERVICE, self._replay),
+                (subjects.CANCELS, self._cancel),
             ):
                 await stack.enter_async_context(self._taking(subject, answer))
             yield
@@ -70,7 +72,7 @@ class NatsService:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _received(self, message: Msg, answer: Callable[[Msg], Awaitable[None]]) -> None:
-        if not message.reply:
+        if not message.reply and answer != self._cancel:
             logger().warning("request_without_reply_subject", subject=message.subject)
             return
         if subjects.is_reserved(message.reply):
@@ -92,6 +94,8 @@ class NatsService:
             await self._reply(message, ErrorReply(error=problem_of(error, where=message.subject)))
 
     async def _reply(self, message: Msg, reply: EvalDone | ReplayProgress | ErrorReply) -> None:
+        if not message.reply:
+            return
         is_json = _is_json(message)
         data = msgspec.json.encode(reply) if is_json else msgspec.msgpack.encode(reply)
         try:
@@ -112,6 +116,14 @@ class NatsService:
         async with aclosing(self._desk.replays.run(_decoded(message, ReplayBody))) as told:
             async for progress in told:
                 await self._reply(message, progress)
+
+    async def _cancel(self, message: Msg) -> None:
+        """Workers hear it as well, and end what they hold; what nobody holds is ended here."""
+        order = decode(message.data, CheckCancel)
+        if message.subject != subjects.cancel(order.run, order.check_id):
+            raise BadRequest(f"the order is to cancel {order.run}.{order.check_id}, its subject another's")
+        key = CheckKey(order.run, order.check_id, order.generation)
+        await self._reply(message, await self._desk.cancel(key, reason=order.reason, tell_workers=False))
 
 
 def _is_json(message: Msg) -> bool:

@@ -107,6 +107,12 @@ class HttpTransport:
             async for event in events:
                 yield event
 
+    async def cancel(self, key: CheckKey, reason: str) -> EvalDone:
+        """``DELETE /v1/checks/{id}``."""
+        params = {**_query(key), **({"reason": reason} if reason else {})}
+        response = await self._ask("DELETE", f"/v1/checks/{key.check_id}", params=params)
+        return _verdict.decode(response.content)
+
     async def replay(self, order: Replay) -> AsyncGenerator[ReplayProgress, None]:
         """``POST /v1/replays``, once: the progress says where to go on after a break."""
         timeout = httpx.Timeout(_SILENCE_S, connect=_CONNECT_TIMEOUT_S, pool=None)

@@ -18,6 +18,7 @@ from keck.bus import Bus, connect
 from keck.errors import BadRequest, Unavailable
 from keck.fleet import Fleet
 from keck.messages import (
+    CheckCancel,
     CheckProgress,
     CheckRequested,
     EvalDone,
@@ -25,6 +26,7 @@ from keck.messages import (
     Replay,
     ReplayProgress,
     decode,
+    encode,
 )
 from keck.settings import Settings
 from keck.subjects import CheckKey
@@ -32,6 +34,8 @@ from keck.subjects import CheckKey
 __all__ = ["NatsTransport"]
 
 
+_ANSWER_TIMEOUT_S = 5.0
+_CANCELLED_WITHIN_S = 5.0
 _SILENCE_S = 30.0
 """A gateway tells of a replay every second."""
 
@@ -95,6 +99,21 @@ class NatsTransport:
             await self.submit(request)
             async for event in progress:
                 yield event
+
+    async def cancel(self, key: CheckKey, reason: str) -> EvalDone:
+        """Tell everybody; a gateway answers, and without one only a worker that holds the check ends it."""
+        order = CheckCancel(check_id=key.check_id, run=key.run, generation=key.generation, reason=reason)
+        decode(encode(order), CheckCancel)  # a bad name is refused here: a subject is made of it
+        subject = subjects.cancel(key.run, key.check_id)
+        try:
+            answer = await self._connected.nc.request(subject, encode(order), timeout=_ANSWER_TIMEOUT_S)
+        except (TimeoutError, nats.errors.Error) as error:
+            with contextlib.suppress(TimeoutError):
+                return await asyncio.wait_for(self.result(key), _CANCELLED_WITHIN_S)
+            raise Unavailable(
+                f"nobody ended {key.check_id}: no gateway answers on this bus, and no worker holds it"
+            ) from error
+        return read_reply(answer.data, EvalDone)
 
     async def replay(self, order: Replay) -> AsyncGenerator[ReplayProgress, None]:
         """Ask whichever gateway is there; it goes on when the caller leaves."""

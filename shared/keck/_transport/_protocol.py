@@ -35,6 +35,9 @@ class Transport(Protocol):
     def follow(self, request: CheckRequested) -> AsyncGenerator[CheckProgress | EvalDone, None]:
         """Queue a check and yield its progress from the first stage on, ended by the verdict."""
 
+    async def cancel(self, key: CheckKey, reason: str) -> EvalDone:
+        """End a check; the verdict that it has then."""
+
     def replay(self, order: Replay) -> AsyncGenerator[ReplayProgress, None]:
         """Do checks again; how far that is, until it is finished."""
 

@@ -9,6 +9,7 @@ import typer
 
 from keck._version import __version__
 from keck.cli._talk import say
+from keck.cli.cancel import cancel
 from keck.cli.check import check
 from keck.cli.config import config
 from keck.cli.doctor import doctor
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.command()(check)
 app.command()(lint)
+app.command()(cancel)
 app.command()(replay)
 app.command()(up)
 app.command()(config)

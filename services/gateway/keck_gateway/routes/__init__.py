@@ -15,6 +15,7 @@ def route_handlers() -> list[ControllerRouterHandler]:
         *legacy.legacy_routes(),
         checks.submit,
         checks.ask,
+        checks.cancel,
         events.events,
         replays.replay,
         executors.executors,
