@@ -22,7 +22,7 @@ from nats.aio.msg import Msg
 from keck import subjects
 from keck.attempts import attempt_of, hand_back, is_used_up
 from keck.bus import Bus
-from keck.dead_letters import bury, names_in, verdict_on_unreadable
+from keck.dead_letters import Letter, bury, names_in, verdict_on_unreadable
 from keck.endings import cancelled, overdue
 from keck.errors import BadRequest, KeckError, Misaddressed, NotPermitted, Reject, Retry
 from keck.logs import logger
@@ -245,7 +245,7 @@ class Consumer(Generic[_E]):
                 ending = await self._handled(event, attempt)
             except Reject as error:
                 logger().error("message_rejected", reason=str(error))
-                await bury(self._bus, message, stage=self._stage, reason=str(error))
+                await bury(self._bus, Letter.of(message), stage=self._stage, reason=str(error))
                 await self._give_up(event, str(error), "rejected", attempt)
                 await self._settle(message.term())
             except Retry as error:
@@ -319,9 +319,10 @@ class Consumer(Generic[_E]):
 
     async def _discard_unreadable(self, message: Msg, error: BadRequest) -> None:
         logger().error("message_unreadable", subject=message.subject, reason=str(error))
-        await bury(self._bus, message, stage=self._stage, reason=str(error))
+        letter = Letter.of(message)
+        await bury(self._bus, letter, stage=self._stage, reason=str(error))
         # Whose check a misaddressed event is, is the very thing in doubt.
-        verdict = None if isinstance(error, Misaddressed) else verdict_on_unreadable(message, str(error))
+        verdict = None if isinstance(error, Misaddressed) else verdict_on_unreadable(letter, str(error))
         if verdict is not None:
             await self._bus.publish_terminal(verdict)
         await self._settle(message.term())

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from keck import subjects
-from keck.streams import HANDED_BACK_BUCKET, stream_configs
+from keck.streams import ADVISORY, HANDED_BACK_BUCKET, UNDELIVERED_CONSUMER, stream_configs
 
 __all__ = ["ANONYMOUS", "PERMISSIONS", "Permissions"]
 
@@ -82,6 +82,12 @@ def _gateway() -> Permissions:
             _VERDICT,
             f"$JS.API.DIRECT.GET.{subjects.EVALS}",
             f"$JS.API.DIRECT.GET.{subjects.HISTORY}",
+            f"$JS.API.DIRECT.GET.{subjects.CHECKS}",
+            f"$JS.API.DIRECT.GET.{subjects.BUILDS}",
+            # What ran out of deliveries, and what is to be said of it.
+            *_pull(ADVISORY, UNDELIVERED_CONSUMER),
+            f"$JS.API.CONSUMER.CREATE.{ADVISORY}.{UNDELIVERED_CONSUMER}",
+            "dead.>",
             f"$JS.API.DIRECT.GET.{subjects.CHECKS}.check.requested.>",
             f"$JS.API.DIRECT.GET.{subjects.BUILDS}.compile.done.>",
             f"$JS.API.DIRECT.GET.{subjects.HISTORY}.check.requested.>",

@@ -20,6 +20,8 @@ from keck import Client, subjects
 from keck.artifacts import Artifacts
 from keck.bus import Bus
 from keck.consumer import Consumer
+from keck.dead_letters import Letter, bury
+from keck.endings import cancelled
 from keck.errors import Misaddressed, NotPermitted, Unavailable
 from keck.fleet import Beat, Fleet
 from keck.messages import (
@@ -45,7 +47,10 @@ from keck.testing import (
     sample_eval_done,
     sample_request,
 )
+from keck_gateway.closing import Closing
+from keck_gateway.lookup import Lookup
 from keck_gateway.replay import Replays
+from keck_gateway.undelivered import Undelivered
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PASSWORDS = new_passwords(*subjects.ROLES)
@@ -290,6 +295,29 @@ async def test_a_gateway_does_checks_again(login: Login, source: ReplaySource) -
     order = Replay(source=source, run=request.run, options={"policy": "custom-only"})
     told = [progress async for progress in Replays(gateway).run(order)]
     assert (told[-1].finished, told[-1].made) == (True, 1), told[-1].error
+    admin = await login("admin")
+    for queue in (subjects.CHECKS, subjects.BUILDS):  # other tests pull from them
+        await admin.js.purge_stream(queue)
+
+
+async def test_a_gateway_ends_what_nobody_else_does(login: Login) -> None:
+    gateway, orchestrator, admin = [await login(role) for role in ("gateway", "orchestrator", "admin")]
+    request = sample_request(run="ended")
+    key = CheckKey(request.run, request.check_id, 0)
+    subject = subjects.check_requested("bulk", request.run, request.check_id)
+    await orchestrator.publish(subject, request, msg_id=subjects.request_id(key))
+    done = await Closing(gateway, Lookup(gateway)).close(key, cancelled)
+    assert done.verdict == "cancelled"
+    assert await admin.last_by_subject(subjects.CHECKS, subject) is None
+    letter = Letter(stream="CHECKS", sequence=1, stored_at="then", subject=subject, data=b"x")
+    await bury(gateway, letter, stage="compile", reason="a test")
+    working = asyncio.create_task(Undelivered(gateway, Closing(gateway, Lookup(gateway))).run())
+    waiting = 0
+    while not waiting:
+        info = await admin.api("CONSUMER.INFO.ADVISORY.undelivered", {})
+        waiting = info.get("num_waiting", 0)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
 
 
 async def test_an_observer_sees_verdicts_progress_workers_and_queues(login: Login) -> None:
@@ -347,7 +375,6 @@ def _refusals() -> list[Refusal]:
     publishes: dict[str, dict[str, str]] = {
         "gateway": {
             "announce a verdict that is not stored": live,
-            "bury a message": subjects.dead("execute", "run", "check"),
             "put an artifact": chunk,
             "name a build": index,
             "pull requests": f"{next_of}.CHECKS.compile-bulk",

@@ -78,9 +78,7 @@ class Closing:
     async def _empty_queues(self, key: CheckKey) -> None:
         """Take the check's messages out of the queues, so that none waits there for a worker that never comes."""
         for stream, sequence in await self._lookup.queued(key):
-            # `no_erase`: overwriting with random bytes is for secrets, and slow.
-            body = {"seq": sequence, "no_erase": True}
             try:
-                await self._bus.api(f"STREAM.MSG.DELETE.{stream}", body)
+                await self._bus.delete_message(stream, sequence)
             except Unavailable as error:
                 logger().warning("message_not_deleted", stream=stream, sequence=sequence, error=str(error))

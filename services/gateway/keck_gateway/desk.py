@@ -18,6 +18,7 @@ from keck_gateway.admission import Admission
 from keck_gateway.bodies import CheckBody, CheckState, require_name
 from keck_gateway.closing import Closing
 from keck_gateway.lookup import Lookup
+from keck_gateway.overdue import Overdue
 from keck_gateway.progress_feed import ProgressFeed
 from keck_gateway.replay import Replays
 from keck_gateway.waiters import Waiters
@@ -35,12 +36,13 @@ class Desk:
         self.bus = bus
         self.fleet = fleet
         self.settings = settings
-        self.waiters = Waiters(bus, limit=settings.max_waiting)
         self.feed = ProgressFeed(bus)
         self.lookup = Lookup(bus)
         self.admission = Admission(bus, lookup=self.lookup, fleet=fleet)
         self.replays = Replays(bus)
         self.closing = Closing(bus, self.lookup)
+        self.overdue = Overdue(bus, self.closing)
+        self.waiters = Waiters(bus, limit=settings.max_waiting, on_verdict=self.overdue.decided)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
