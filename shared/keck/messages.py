@@ -130,6 +130,8 @@ class CheckRequested(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"
     """Absolute, Unix seconds, shared by all stages."""
     submitted_at: _UnixTime
     """Unix seconds."""
+    rebuilds: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """How often it was sent back because what had been built was lost."""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,6 +239,8 @@ class CompileDone(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
     extensions: list[Extension] = []
     build: BuildRecord = BuildRecord()
     reading: Reading = Reading()
+    rebuilds: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """As in the request."""
 
 
 class Tolerance(msgspec.Struct, frozen=True, kw_only=True):

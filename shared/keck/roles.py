@@ -152,6 +152,9 @@ def _executor() -> Permissions:
     return Permissions(
         publish=(
             "eval.done.>",
+            # A check whose build is lost goes back to the compilers.
+            "check.requested.>",
+            f"$JS.API.DIRECT.GET.{subjects.HISTORY}.check.requested.>",
             "check.progress.>",
             "dead.execute.>",
             _WORKERS,

@@ -3,7 +3,7 @@
 ===========================================  ==================================  =========================
 subject                                      written by                          read by
 ===========================================  ==================================  =========================
-check.requested.<lane>.<run>.<check_id>      gateway, orchestrators              compilers
+check.requested.<lane>.<run>.<check_id>      gateway, orchestrators, executors   compilers
 compile.done.<target>.<lane>.<run>.<id>      compilers                           executors of that target
 eval.done.<run>.<check_id>.<generation>      executors, compilers                orchestrators, archive
 live.eval.done.<run>.<id>.<generation>       the server (republish: stored)      gateways, clients
@@ -139,14 +139,14 @@ def cancel(run: str, check_id: str) -> str:
     return f"check.cancel.{run}.{check_id}"
 
 
-def request_id(key: CheckKey) -> str:
-    """Msg-Id of a request: the same check published twice is one check."""
-    return f"{key.run}.{key.check_id}.{key.generation}.check.requested"
+def request_id(key: CheckKey, *, rebuilds: int = 0) -> str:
+    """Msg-Id of a request: the same check published twice is one check, unless it is to be built once more."""
+    return f"{key.run}.{key.check_id}.{key.generation}.check.requested" + (f".{rebuilds}" if rebuilds else "")
 
 
-def build_id(key: CheckKey) -> str:
+def build_id(key: CheckKey, *, rebuilds: int = 0) -> str:
     """Msg-Id of a runnable build."""
-    return f"{key.run}.{key.check_id}.{key.generation}.compile.done"
+    return f"{key.run}.{key.check_id}.{key.generation}.compile.done" + (f".{rebuilds}" if rebuilds else "")
 
 
 def dead(stage: str, run: str, check_id: str) -> str:

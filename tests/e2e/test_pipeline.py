@@ -17,9 +17,9 @@ import pytest_asyncio
 
 from keck import CheckKey, CheckProgress, Client, EvalDone
 from keck.embedded import Embedded
-from keck.messages import to_json
-from keck.subjects import EVALS, check_key
-from keck.testing import async_wait_until
+from keck.messages import Options, new_request, to_json
+from keck.subjects import EVALS, build_id, check_key, compile_done
+from keck.testing import async_wait_until, sample_compile_done
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WITHIN_S = 300.0
@@ -162,6 +162,61 @@ async def test_a_check_that_is_judged_ends_at_its_deadline(system: Embedded, cli
     assert (done.verdict, done.failure_kind) == ("deadline_exceeded", "deadline"), to_json(done).decode()
     assert 10 <= done.durations_s.total < 20
     assert await _verdicts_stored(system, done) == 1
+
+
+@pytest.mark.parametrize(("rebuilds", "verdict"), [(0, "passed"), (1, "infra_error")])
+async def test_a_check_whose_build_is_lost_is_built_once_more(
+    system: Embedded, client: Client, rebuilds: int, verdict: str
+) -> None:
+    options = Options(device="cpu", correctness_sets=2, timed_calls=5)
+    request = new_request(RIGHT, REFERENCE, run=f"lost-{rebuilds}", options=options)
+    build = sample_compile_done(request, rebuilds=rebuilds)  # its extension is in no store
+    key = CheckKey(request.run, request.check_id, 0)
+    subject = compile_done("cpu", "bulk", request.run, request.check_id)
+    await system.bus.publish(subject, build, msg_id=build_id(key, rebuilds=rebuilds))
+    done = await client.result(key, timeout_s=WITHIN_S)
+    assert done.verdict == verdict, to_json(done).decode()
+    assert done.failure_kind == ("" if verdict == "passed" else "artifact_missing")
+    assert await _verdicts_stored(system, done) == 1
+
+
+# Named, to be found by the test.
+VICTIM = SLOW.replace(
+    "import time\n", 'import ctypes\nimport time\n\nctypes.CDLL(None).prctl(15, b"keck-victim", 0, 0, 0)\n', 1
+)
+
+
+@pytest.mark.parametrize(("kills", "verdict"), [(1, "passed"), (2, "crashed")])
+async def test_a_runner_that_something_killed_is_no_fault_of_the_candidates_unless_it_happens_again(
+    system: Embedded, client: Client, kills: int, verdict: str
+) -> None:
+    killing = asyncio.create_task(_kill_victims(kills))
+    done = await client.check(VICTIM, REFERENCE, options=QUICK, timeout_s=WITHIN_S)
+    await killing
+    assert done.verdict == verdict, to_json(done).decode()
+    assert done.attempts == 1
+    if verdict == "crashed":
+        assert "killed by SIGKILL" in done.message
+
+
+async def _kill_victims(count: int) -> None:
+    """Kill so many processes that call themselves victims, one after the other."""
+    killed: set[int] = set()
+    async with asyncio.timeout(WITHIN_S):
+        while len(killed) < count:
+            for pid in set(_named("keck-victim")) - killed:
+                killed.add(pid)
+                os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(0.02)
+
+
+def _named(name: str) -> list[int]:
+    found = []
+    for file in Path("/proc").glob("[0-9]*/comm"):
+        with suppress(OSError):
+            if file.read_text().strip() == name:
+                found.append(int(file.parent.name))
+    return found
 
 
 async def test_twenty_callers_of_the_original_route_each_get_their_own_answer(system: Embedded) -> None:

@@ -394,7 +394,6 @@ def _refusals() -> list[Refusal]:
         },
         "executor": {
             "forge a build": build,
-            "submit a check": request,
             "announce a verdict that is not stored": live,
             "cancel a check": "check.cancel.run.check",
             "put an artifact": chunk,

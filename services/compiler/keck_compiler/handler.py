@@ -117,11 +117,14 @@ class Handler:
             extensions=ready.extensions,
             build=ready.build,
             reading=ready.reading,
+            rebuilds=request.rebuilds,
         )
         await self.bus.publish(
             subjects.compile_done(ready.target.name, request.lane, request.run, request.check_id),
             event,
-            msg_id=subjects.build_id(CheckKey(request.run, request.check_id, request.generation)),
+            msg_id=subjects.build_id(
+                CheckKey(request.run, request.check_id, request.generation), rebuilds=request.rebuilds
+            ),
         )
         await self._progress(request, "compiled", _summary(ready), target=ready.target.name)
         logger().info(

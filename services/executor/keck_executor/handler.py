@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from keck.artifacts import Artifacts
 from keck.bus import Bus
@@ -16,13 +16,15 @@ from keck.kinds import kind_named
 from keck.kinds.lint import LINT
 from keck.logs import logger
 from keck.messages import CheckProgress, CompileDone, EvalDone, Isolation, Source
+from keck.verdict import Verdict
 from keck_executor.gpu_processes import GpuProcesses
 from keck_executor.judge.job import Job, Phase
+from keck_executor.rebuilding import BuildLost, Rebuilding
 from keck_executor.report import report
 from keck_executor.residue import CLEARED
 from keck_executor.runner_pool import PooledRunner
 from keck_executor.station import Station
-from keck_sandbox import kill_strays
+from keck_sandbox import Exit, kill_strays
 
 __all__ = ["Handler"]
 
@@ -40,6 +42,23 @@ async def _to_its_end(step: Coroutine[Any, Any, None]) -> None:
         raise
 
 
+class _Doubt(NamedTuple):
+    """Why a verdict is not taken from one pair of runners alone."""
+
+    reason: Literal["time", "killed"]
+    evidence: str
+
+
+def _doubt(suspicion: str, done: EvalDone, exit_: Exit | None) -> _Doubt | None:
+    """Faster than the device can be; or killed, as by the machine for want of memory, and not by a limit of ours."""
+    if suspicion:
+        return _Doubt("time", suspicion)
+    killed = exit_ is not None and exit_.signal_name == "SIGKILL" and not exit_.over_memory
+    if killed and done.verdict in (Verdict.CRASHED, Verdict.REFERENCE_ERROR):
+        return _Doubt("killed", done.message)
+    return None
+
+
 class Handler:
     """Judges one check at a time on one device."""
 
@@ -49,28 +68,32 @@ class Handler:
         self._worker = worker
         self._isolation = isolation
         self._artifacts = Artifacts(bus)
+        self._rebuilding = Rebuilding(bus)
         self._serial = 0
         uuid = station.judge.facts.get("gpu_uuid")
         self._gpu = GpuProcesses(str(uuid)) if uuid else None
 
     async def handle(self, event: CompileDone, attempt: int) -> None:
         """Judge a build and publish its verdict; returns once that is stored."""
-        suspicion = await self._attempted(event, attempt, "")
-        if suspicion:
-            # Faster than the device can be: seen once it may be an accident of ours, seen by other runners it is not.
-            logger().warning("suspicious_time", evidence=suspicion)
-            await self._attempted(event, attempt, suspicion)
+        try:
+            doubt = await self._attempted(event, attempt, None)
+            if doubt is not None:
+                # Seen once it may be an accident of ours, seen by other runners it is not.
+                logger().warning("judged_again", reason=doubt.reason, evidence=doubt.evidence)
+                await self._attempted(event, attempt, doubt)
+        except BuildLost as error:
+            await self._rebuilding.send_back(event, error)
 
-    async def _attempted(self, event: CompileDone, attempt: int, suspected: str) -> str:
+    async def _attempted(self, event: CompileDone, attempt: int, doubted: _Doubt | None) -> _Doubt | None:
         """Judge once, with fresh runners, and publish; or return why it should be done again."""
         runners: list[PooledRunner] = []
         try:
             await _to_its_end(self._take(runners))
-            done, suspicion = await self._judged(event, attempt, suspected, *runners)
-            if suspicion and not suspected:
-                return suspicion
+            done, doubt = await self._judged(event, attempt, doubted, *runners)
+            if doubt is not None and doubted is None:
+                return doubt
             await self._bus.publish_terminal(done)
-            return ""
+            return None
         finally:
             await self._clean_up(runners)
 
@@ -89,11 +112,11 @@ class Handler:
         self,
         event: CompileDone,
         attempt: int,
-        suspected: str,
+        doubted: _Doubt | None,
         candidate: PooledRunner,
         reference: PooledRunner,
-    ) -> tuple[EvalDone, str]:
-        """The verdict, and why its timing cannot be right, if it cannot."""
+    ) -> tuple[EvalDone, _Doubt | None]:
+        """The verdict, and why it may not be right, if anything says so."""
         started = time.time()
         job = await self._prepare(event, candidate, reference)
 
@@ -108,14 +131,14 @@ class Handler:
         done = report(
             event,
             outcome,
-            suspected=suspected,
+            suspected=doubted.evidence if doubted is not None and doubted.reason == "time" else "",
             exit_=exit_,
             output=(gone or candidate).process.output(),
             facts={**self._station.facts, **verdict_facts(self._isolation)},
             attempt=attempt,
             started=started,
         )
-        return done, outcome.suspicion
+        return done, _doubt(outcome.suspicion, done, exit_)
 
     async def _prepare(self, event: CompileDone, candidate: PooledRunner, reference: PooledRunner) -> Job:
         """Put sources and artifacts where the runners find them."""
@@ -134,7 +157,7 @@ class Handler:
                 await self._artifacts.fetch(extension.artifact, path)
                 extensions.append((extension.call, extension.name, str(path)))
         except (ArtifactMissing, ArtifactCorrupt) as error:
-            raise Retry(str(error), delay_s=2.0, failure_kind="artifact_missing") from error
+            raise BuildLost(str(error)) from error
         self._serial += 1
         exec_timeout_s = min(
             self._station.settings.exec_timeout_s,
