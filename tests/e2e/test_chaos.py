@@ -14,11 +14,12 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import pytest
 import pytest_asyncio
@@ -37,7 +38,7 @@ OPTIONS: Final = {"device": "cpu", "correctness_sets": 2, "timed_calls": 2}
 PER_CHECK_S: Final = 6.0
 """A generous bound: the short version must also end on a busy machine."""
 WITHIN_S: Final = 300.0 + PER_CHECK_S * CHECKS_SENT
-BETWEEN_KILLS_S: Final = (1.0, 6.0)
+BETWEEN_KILLS_S: Final = (1.0, 8.0)
 PAUSE_S: Final = 0.1
 
 REFERENCE = """\
@@ -86,7 +87,6 @@ CASES: Final = (
     Case(_RIGHT.replace("return torch.relu(x)", "raise ValueError(1)"), Verdict.RUNTIME_ERROR),
     Case(_RIGHT.replace("ModelNew", "Modell"), Verdict.FORMAT_ERROR),
 )
-_T = TypeVar("_T")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(WITHIN_S + 300), pytest.mark.asyncio(loop_scope="module")]
 
@@ -112,19 +112,36 @@ class Monkey:
     kills: Counter[str] = field(default_factory=Counter)
 
     async def run(self, done: asyncio.Event) -> None:
-        """Kill until told that it is done, and until everything was killed at least once."""
+        """Kill until told that it is done.
+
+        What the executor consists of takes ten seconds to come up, the rest one: killed at the same pace, nothing
+        would ever be judged.
+        """
+        await asyncio.gather(
+            self._kill(done, ("nats", "gateway", "compiler", "reader"), ready=lambda: True),
+            self._kill(done, ("executor", "judge", "runner"), ready=self._executor_is_ready),
+        )
+
+    async def _kill(self, done: asyncio.Event, kinds: Sequence[str], *, ready: Callable[[], bool]) -> None:
         while not done.is_set():
-            for what in self.dice.sample(sorted(_TARGETS), len(_TARGETS)):
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(done.wait(), self.dice.uniform(*BETWEEN_KILLS_S))
-                if done.is_set():
-                    return
+            for what in self.dice.sample(kinds, len(kinds)):
+                await self._pause(done, self.dice.uniform(*BETWEEN_KILLS_S))
+                while not ready() and not done.is_set():
+                    await self._pause(done, PAUSE_S)
                 pids = _TARGETS[what](self.system)
-                if not pids:
-                    continue  # it is being started again
+                if done.is_set() or not pids:  # none: it is being started again
+                    continue
                 with suppress(ProcessLookupError):
                     os.kill(self.dice.choice(sorted(pids)), signal.SIGKILL)
                     self.kills[what] += 1
+
+    async def _pause(self, done: asyncio.Event, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(done.wait(), seconds)
+
+    def _executor_is_ready(self) -> bool:
+        pids = _TARGETS["executor"](self.system)
+        return any(beat.pid in pids for beat in self.system.fleet.executors())
 
 
 def _service(role: str) -> Callable[[Embedded], list[int]]:
@@ -163,8 +180,8 @@ def _ancestors() -> dict[int, set[int]]:
         with suppress(OSError):
             parents[int(file.parent.name)] = int(file.read_text().rpartition(")")[2].split()[1])
     found = {}
-    for pid in parents:
-        line, above = set[int](), parents[pid]
+    for pid, parent in parents.items():
+        line, above = set[int](), parent
         while above in parents and above not in line:
             line.add(above)
             above = parents[above]
@@ -204,12 +221,9 @@ async def test_every_check_gets_the_one_verdict_it_deserves_whatever_is_killed(
     finally:
         done.set()
         await asyncio.gather(killing, return_exceptions=True)
-    verdicts = await _verdicts(system)
-    report = _report(verdicts, monkey, time.monotonic() - began)
-    with capsys.disabled():
-        sys.stdout.write(json.dumps(report, indent=1) + "\n")
-    if path := os.environ.get("CHAOS_REPORT"):
-        Path(path).write_text(json.dumps(report, indent=1) + "\n")
+        verdicts = await _verdicts(system)
+        with capsys.disabled():
+            _tell(_report(verdicts, monkey, time.monotonic() - began))
     assert set(verdicts) == set(expected)
     for check_id, (verdict,) in verdicts.items():
         if verdict.verdict is Verdict.INFRA_ERROR:
@@ -227,9 +241,7 @@ async def _submit_all(system: Embedded, cases: dict[str, Case], dice: random.Ran
     urls = [system.nats_url, system.http_url]
     for check_id, case in cases.items():
         for _ in range(1 + (dice.random() < 1 / 3)):
-            await _until(
-                lambda url=dice.choice(urls), check_id=check_id, case=case: _submit(url, check_id, case)
-            )
+            await _until(partial(_submit, dice.choice(urls), check_id, case))
 
 
 async def _submit(url: str, check_id: str, case: Case) -> bool:
@@ -278,6 +290,13 @@ async def _verdicts(system: Embedded) -> dict[str, list[EvalDone]]:
         assert message is not None
         found.setdefault(check_key(subject).check_id, []).append(decode(message[1], EvalDone))
     return found
+
+
+def _tell(report: dict[str, Any]) -> None:
+    text = json.dumps(report, indent=1) + "\n"
+    sys.stdout.write(text)
+    if path := os.environ.get("CHAOS_REPORT"):
+        Path(path).write_text(text)
 
 
 def _report(verdicts: dict[str, list[EvalDone]], monkey: Monkey, wall_s: float) -> dict[str, Any]:
