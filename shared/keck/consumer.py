@@ -103,7 +103,7 @@ class Consumer(Generic[_E]):
         self._loops: list[PullLoop] = [
             PullLoop(bus, stream=stream, consumer=name, on_arrival=self._wake.set) for name in consumers
         ]
-        self._passed_over = dict.fromkeys(self._loops, 0)
+        self._passed_over: dict[PullLoop, int] = dict.fromkeys(self._loops, 0)
 
     @property
     def busy(self) -> int:
@@ -194,8 +194,7 @@ class Consumer(Generic[_E]):
         Or when `_PASSED_OVER` messages of others were taken since its last turn: what goes first must not mean that
         the rest never comes.
         """
-        waiting = [loop for loop in self._loops if self._passed_over[loop] >= _PASSED_OVER]
-        loops = [*waiting, *(loop for loop in self._loops if loop not in waiting)]
+        loops = sorted(self._loops, key=lambda loop: self._passed_over[loop] < _PASSED_OVER)
         for loop in loops:
             if loop is not loops[-1]:
                 await loop.poll()
