@@ -1,7 +1,8 @@
 """Checks through the real processes while every one of them is killed at random: one verdict each, none of them wrong.
 
-`make chaos` is the long version. ``CHAOS_CHECKS`` says how many checks, ``CHAOS_SEED`` which ones and what is killed
-when (it is printed; the machine's own timing is not repeated), ``CHAOS_REPORT`` a file for what happened.
+`make chaos` is the long version. ``CHAOS_CHECKS`` says how many checks, ``CHAOS_ROUNDS`` how often each kind of process
+is killed (0: for as long as it lasts), ``CHAOS_SEED`` which checks and what is killed when (it is printed; the machine's
+own timing is not repeated), ``CHAOS_REPORT`` a file for what happened.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -31,7 +33,8 @@ from keck.messages import decode
 from keck.subjects import BUILDS, CHECKS, EVALS, check_key
 from keck.verdict import Verdict
 
-CHECKS_SENT: Final = int(os.environ.get("CHAOS_CHECKS", "40"))
+CHECKS_SENT: Final = int(os.environ.get("CHAOS_CHECKS", "20"))
+ROUNDS: Final = int(os.environ.get("CHAOS_ROUNDS", "1"))
 SEED: Final = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 RUN: Final = "chaos"
 OPTIONS: Final = {"device": "cpu", "correctness_sets": 2, "timed_calls": 2}
@@ -39,6 +42,8 @@ PER_CHECK_S: Final = 6.0
 """A generous bound: the short version must also end on a busy machine."""
 WITHIN_S: Final = 300.0 + PER_CHECK_S * CHECKS_SENT
 BETWEEN_KILLS_S: Final = (1.0, 8.0)
+BETWEEN_EXECUTORS_S: Final = (3.0, 20.0)
+"""Between kills of what takes ten seconds to come up."""
 PAUSE_S: Final = 0.1
 
 REFERENCE = """\
@@ -112,28 +117,36 @@ class Monkey:
     kills: Counter[str] = field(default_factory=Counter)
 
     async def run(self, done: asyncio.Event) -> None:
-        """Kill until told that it is done.
+        """Kill until told that it is done, or until each kind was killed as often as asked for.
 
         What the executor consists of takes ten seconds to come up, the rest one: killed at the same pace, nothing
         would ever be judged.
         """
         await asyncio.gather(
-            self._kill(done, ("nats", "gateway", "compiler", "reader"), ready=lambda: True),
-            self._kill(done, ("executor", "judge", "runner"), ready=self._executor_is_ready),
+            self._kill(done, ("nats", "gateway", "compiler", "reader"), BETWEEN_KILLS_S),
+            self._kill(done, ("executor", "judge", "runner"), BETWEEN_EXECUTORS_S),
         )
 
-    async def _kill(self, done: asyncio.Event, kinds: Sequence[str], *, ready: Callable[[], bool]) -> None:
-        while not done.is_set():
+    async def _kill(self, done: asyncio.Event, kinds: Sequence[str], between_s: tuple[float, float]) -> None:
+        for _ in range(ROUNDS) if ROUNDS else count():
             for what in self.dice.sample(kinds, len(kinds)):
-                await self._pause(done, self.dice.uniform(*BETWEEN_KILLS_S))
-                while not ready() and not done.is_set():
+                await self._pause(done, self.dice.uniform(*between_s))
+                while not done.is_set() and not self._kill_one(what):
                     await self._pause(done, PAUSE_S)
-                pids = _TARGETS[what](self.system)
-                if done.is_set() or not pids:  # none: it is being started again
-                    continue
-                with suppress(ProcessLookupError):
-                    os.kill(self.dice.choice(sorted(pids)), signal.SIGKILL)
-                    self.kills[what] += 1
+                if done.is_set():
+                    return
+
+    def _kill_one(self, what: str) -> bool:
+        """Kill a process of this kind; False where there is none now, or its executor is still being started."""
+        pids = _TARGETS[what](self.system)
+        if not pids or (what in ("executor", "judge", "runner") and not self._executor_is_ready()):
+            return False
+        try:
+            os.kill(self.dice.choice(sorted(pids)), signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        self.kills[what] += 1
+        return True
 
     async def _pause(self, done: asyncio.Event, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -213,8 +226,8 @@ async def test_every_check_gets_the_one_verdict_it_deserves_whatever_is_killed(
         async with asyncio.timeout(WITHIN_S):
             await _submit_all(system, expected, dice)
             await _until(lambda: _all_decided(system, len(expected)))
-            while len(monkey.kills) < len(_TARGETS):  # noqa: ASYNC110 - the monkey tells nobody
-                await asyncio.sleep(PAUSE_S)
+            if ROUNDS:
+                await killing
             done.set()
             await killing
             await _until(lambda: _queues_are_empty(system))
@@ -224,6 +237,7 @@ async def test_every_check_gets_the_one_verdict_it_deserves_whatever_is_killed(
         verdicts = await _verdicts(system)
         with capsys.disabled():
             _tell(_report(verdicts, monkey, time.monotonic() - began))
+    assert set(monkey.kills) == set(_TARGETS)
     assert set(verdicts) == set(expected)
     for check_id, (verdict,) in verdicts.items():
         if verdict.verdict is Verdict.INFRA_ERROR:
