@@ -289,7 +289,8 @@ class Consumer(Generic[_E]):
             await work.task
             return None
         finally:
-            del self._working[key]
+            if self._working.get(key) is work:  # else it was delivered here once more meanwhile
+                del self._working[key]
             work.task.cancel()
             await asyncio.gather(work.task, return_exceptions=True)
 

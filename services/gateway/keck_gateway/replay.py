@@ -237,6 +237,7 @@ class _Replay:
             "submitted_at": now,
             "deadline": now + self._order.deadline_s,
         }
+        changes["rebuilds"] = 0
         if isinstance(work, CompileDone):
             changes |= {"compiled_at": now, "compile_s": 0.0, "attempts": 1}
         return msgspec.structs.replace(work, **changes)
