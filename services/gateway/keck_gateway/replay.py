@@ -46,7 +46,7 @@ _FULL_PAUSE_S: Final = 1.0
 _MAY_DIFFER: Final = {
     "eval.done": frozenset({"policy"}),
     # What a build depends on is decided by now.
-    "compile.done": frozenset(Options.__struct_fields__) - {"device", "arch", "compile_timeout_s"},
+    "compile.done": frozenset(Options.__struct_fields__) - {"device", "arch", "gpu", "compile_timeout_s"},
     "check.requested": frozenset(Options.__struct_fields__),
 }
 

@@ -42,6 +42,7 @@ def check(
     ] = "kernelbench",
     profile: Annotated[bool, typer.Option("--profile", help="Also profile both sides.")] = False,
     arch: Annotated[str, typer.Option(help='TORCH_CUDA_ARCH_LIST of the build, such as "9.0".')] = "",
+    gpu: Annotated[str, typer.Option(help="Model of GPU to run on, such as H200; empty: any.")] = "",
     timed_calls: Annotated[int, typer.Option(help="Timed calls a side; 0: correctness only.")] = 100,
     correctness_sets: Annotated[int, typer.Option(help="Secret input sets compared before timing.")] = 5,
     deadline: Annotated[float, typer.Option(help="Seconds after which nobody wants the verdict.")] = 3600.0,
@@ -67,6 +68,7 @@ def check(
             "tolerance": tolerance,
             "profile": profile,
             "arch": arch,
+            "gpu": gpu,
             "timed_calls": timed_calls,
             "correctness_sets": correctness_sets,
         }

@@ -103,3 +103,20 @@ async def test_a_publisher_that_is_refused_is_told_when_to_come_back(start_gatew
     assert refused.status_code == 429
     assert 1 <= int(refused.headers["retry-after"]) <= 60
     assert (await bus.api("STREAM.INFO.CHECKS", {}))["state"]["messages"] == 2
+
+
+async def test_a_model_of_gpu_is_waited_for_and_served_by_who_has_it(
+    start_gateway: Any, bus: Bus, beat: Any, make_heartbeat: Any
+) -> None:
+    gateway = await start_gateway()
+    await beat(make_heartbeat("executor", target="sm90", worker="other", facts={"gpu": "NVIDIA H100 80GB"}))
+    await gateway.sees(executors=1)
+    refused = await gateway.post("/v1/checks?wait=5", options={"gpu": "H200"})
+    assert refused.status_code == 503
+    assert "gpu-h200" in refused.json()["detail"]
+    assert (await gateway.post(options={"gpu": "H200"})).status_code == 202
+    await beat(make_heartbeat("executor", target="sm90", worker="this", facts={"gpu": "NVIDIA H200"}))
+    for target in ("gpu-h200", "sm90", "cuda-any"):
+        consumer = subjects.execute_consumer(target, "bulk")
+        while "error" in await bus.api(f"CONSUMER.INFO.BUILDS.{consumer}", {}):
+            pass
