@@ -580,7 +580,7 @@ class ReplayProgress(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"
     unreadable: int
     """Events that could not be read, and checks that cannot be done again."""
     last_sequence: int
-    """Up to here everything has been dealt with."""
+    """Up to here everything has been dealt with; with `check_ids`, where it began."""
     changed: dict[str, int] = {}
     """With ``eval.done``: how many verdicts became others, by ``passed > hack_detected`` and the like."""
     finished: bool = False
