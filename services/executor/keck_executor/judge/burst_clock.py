@@ -311,6 +311,7 @@ class BurstClock:
             require_settled(commit, zones)
         if last:
             return Burst(seconds, 0.0, busy_s)
+        side.link.require_still()
         side.link.thaw()
         over = side.link.receive(serial)
         assert over is not None

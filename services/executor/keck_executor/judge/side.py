@@ -138,6 +138,7 @@ class CheckedSide:
             self.device.flush_cache()
         self.device.synchronize()
         items = [[inputs.form_id, base]]
+        self.link.require_still()
         started = time.perf_counter()
         if self.device.kind == "cuda":
             held.copy_(inputs.master)
