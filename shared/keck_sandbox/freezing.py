@@ -13,6 +13,7 @@ __all__ = ["Stop", "freeze", "thaw"]
 
 _STOPPED = (b"T", b"t")
 _GONE = (b"Z", b"X")
+_DYING_S = 0.1
 
 
 class Stop:
@@ -25,11 +26,18 @@ class Stop:
         """Whether no thread that stood still has had a processor since, and all of them still stand.
 
         A stop that somebody else ended leaves a trace even where the process has stopped itself again: the kernel
-        counts how often each thread was given a processor. A thread that is gone tells nothing; one that is just
-        being killed runs to its end, and so has not stood still.
+        counts how often each thread was given a processor. What has been killed meanwhile tells nothing.
         """
+        until = time.monotonic() + _DYING_S
+        while self._awake():
+            if time.monotonic() > until:
+                return False
+        return True
+
+    def _awake(self) -> bool:
+        """Whether a thread that is still there is not what it was; who is killed runs to its end."""
         now = _looks({pid for pid, _ in self._looks})
-        return all(now[thread] == look for thread, look in self._looks.items() if thread in now)
+        return any(now.get(thread, look) != look for thread, look in self._looks.items())
 
 
 _Thread = tuple[int, str]

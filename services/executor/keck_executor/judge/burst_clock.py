@@ -214,7 +214,7 @@ class BurstClock:
         chosen = [self._random.randrange(len(self._seen)) for _ in range(k)]
         rows = torch.tensor(chosen, device=self._device.torch_device)
         staged = torch.index_select(self._seen_rows, 0, rows).view(-1)
-        return Batch(staged, [self._seen[index] for index in chosen])
+        return self._supply.together(staged, [self._seen[index] for index in chosen])
 
     def _batch(self, k: int) -> Batch:
         batch = self._supply.batch(k)
@@ -306,7 +306,7 @@ class BurstClock:
             raise
         seconds, busy_s, commit = self._reveal(side, box, held, staged, outputs, last=last)
         if side.link.side == "candidate":
-            self._judge(ready, outputs, chosen)
+            self._judge(ready, outputs, batch)
             self._require_inputs_kept(held, staged)
             require_settled(commit, zones)
         if last:
@@ -419,14 +419,14 @@ class BurstClock:
         side.link.spent_s += seconds
         return seconds, busy_s, commit
 
-    def _judge(
-        self, ready: Reply, outputs: Sequence[Sequence[torch.Tensor]], chosen: Sequence[JudgedSet]
-    ) -> None:
+    def _judge(self, ready: Reply, outputs: Sequence[Sequence[torch.Tensor]], batch: Batch) -> None:
         """Compare every call's outputs while the runner stands still."""
         per_call = self._supply.outputs
-        for i, (call, (_, expected)) in enumerate(zip(outputs, chosen, strict=True)):
-            require_same_form(ready.nodes, ready.tensors[i * per_call : (i + 1) * per_call], expected)
-            self._ledger.compare(call, expected)
+        expected = [wanted for _, wanted in batch.sets[: len(outputs)]]
+        for i, wanted in enumerate(expected):
+            require_same_form(ready.nodes, ready.tensors[i * per_call : (i + 1) * per_call], wanted)
+        for i in self._ledger.compare_alike(outputs, expected, plain=batch.comparison.plain):
+            self._ledger.compare(outputs[i], batch.comparison.expected(i))
 
     def _require_inputs_kept(self, held: torch.Tensor, staged: torch.Tensor) -> None:
         if not self._may_mutate and not torch.equal(held, staged):

@@ -77,6 +77,65 @@ class Findings:
     dtypes: tuple[torch.dtype, ...] = ()
 
 
+class Comparison:
+    """How sets that belong together are compared: what the lint found, worked out for a set when it is asked for.
+
+    An answer equal to the last bit needs none of it, and a burst has hundreds of sets.
+
+    Args:
+        judged: the sets, of one form where there are many.
+        findings: of the lint.
+        spreads: how much each output differs from set to set, where it is compared by scale.
+        options: of the check.
+    """
+
+    def __init__(
+        self,
+        judged: Sequence[JudgedSet],
+        findings: Findings | None,
+        spreads: Sequence[_Spread | None],
+        options: Options,
+    ) -> None:
+        self._judged = judged
+        self._spreads = spreads
+        self._options = options
+        known = findings is not None and all(_dtypes(e) == findings.dtypes for _, e in judged)
+        self._outputs = findings.outputs if findings is not None and known else ()
+        self.plain = not any(output.scaled or output.nulls for output in self._outputs)
+        """The tolerance decides alone."""
+        self._values: dict[int, dict[str, list[Answer]]] = {}
+
+    def sets(self) -> list[JudgedSet]:
+        """All of them, with what is expected worked out."""
+        return [(inputs, self.expected(at)) for at, (inputs, _) in enumerate(self._judged)]
+
+    def expected(self, at: int) -> Expected:
+        """Of one set, with allowances for outputs compared by scale, and the null answers it must not be taken for."""
+        expected = self._judged[at][1]
+        if self.plain:
+            return expected
+        allowances: list[Allowance | None] = []
+        nulls: list[tuple[Null, ...]] = []
+        for index, output in enumerate(self._outputs):
+            target = _target(expected.tensors[index], self._options)
+            if output.scaled and output.rounding is not None:
+                known = self._spreads[index]
+                fits = known is not None and known.shape == target.expected.shape
+                target = _by_scale(target, output.rounding, known.columns if known and fits else None)
+            allowances.append(target.allowance)
+            values = self._null_values(index, output.constant) if output.nulls else {}
+            candidates = [Null(name, values[name][at]) for name in output.nulls if name in values]
+            nulls.append(
+                tuple(null for null in candidates if _is_apart(null, target.expected, output.rounding))
+            )
+        return replace(expected, allowances=tuple(allowances), nulls=tuple(nulls))
+
+    def _null_values(self, index: int, constant: float) -> dict[str, list[Answer]]:
+        if index not in self._values:
+            self._values[index] = _null_values(index, self._judged, constant)
+        return self._values[index]
+
+
 class Lints:
     """Findings by reference, the least recently used forgotten first."""
 
@@ -106,7 +165,7 @@ class Linted:
     """Further sets, to be compared and not timed."""
     record: Lint
     flags: tuple[Flag, ...]
-    attach: Callable[[Sequence[JudgedSet]], list[JudgedSet]]
+    comparison_of: Callable[[Sequence[JudgedSet]], Comparison]
     """The same comparison for other sets of the task."""
     _known: tuple[Rounding | None, ...]
 
@@ -160,7 +219,7 @@ class Linter:
         """
         options, dtypes = self._options, _dtypes(sets[0][1])
         if any(_dtypes(expected) != dtypes for _, expected in sets):
-            return _unlinted(sets)
+            return _unlinted(sets, options)
         key = (self._hash, options.tolerance, options.atol, options.rtol, len(sets) > 1)
         findings = self._known.get(key) if self._hash else None
         if findings is None or findings.dtypes != dtypes:
@@ -168,13 +227,15 @@ class Linter:
             if self._hash:
                 self._known.put(key, findings)
         stress = self._stress_sets(dtypes) if findings.record.stress_inputs else []
-        attach = partial(self._attach, findings=findings, spreads=_spreads(sets, findings.outputs))
+        spreads = _spreads(sets, findings.outputs)
+        comparison_of = partial(Comparison, findings=findings, spreads=spreads, options=options)
+        unspread = Comparison(stress, findings, [None] * len(findings.outputs), options)
         return Linted(
-            sets=attach(sets),
-            stress=self._attach(stress, findings, [None] * len(findings.outputs)),
+            sets=comparison_of(sets).sets(),
+            stress=unspread.sets(),
             record=findings.record,
             flags=findings.flags,
-            attach=attach,
+            comparison_of=comparison_of,
             _known=tuple(output.rounding for output in findings.outputs),
         )
 
@@ -278,7 +339,7 @@ class Linter:
 
     def _targets(self, index: int, sets: Sequence[JudgedSet]) -> list[Target]:
         tensors = [expected.tensors[index] for _, expected in sets]
-        return [Target(tensor, tolerance_for(tensor.dtype, self._options)) for tensor in tensors]
+        return [_target(tensor, self._options) for tensor in tensors]
 
     # --- the reference's own error
 
@@ -366,49 +427,12 @@ class Linter:
                 raise Failed(Verdict.REFERENCE_ERROR, told)
             yield drawn, expected
 
-    # --- what follows for the sets of a check
-
-    def _attach(
-        self, sets: Sequence[JudgedSet], findings: Findings, spreads: Sequence[_Spread | None]
-    ) -> list[JudgedSet]:
-        """The sets with allowances for outputs compared by scale, and the null answers they must not be taken for."""
-        outputs = findings.outputs
-        if not any(output.scaled or output.nulls for output in outputs):
-            return list(sets)
-        if any(_dtypes(expected) != findings.dtypes for _, expected in sets):
-            return list(sets)
-        return [self._attached(at, sets, outputs, spreads) for at in range(len(sets))]
-
-    def _attached(
-        self,
-        at: int,
-        sets: Sequence[JudgedSet],
-        outputs: Sequence[_Output],
-        spreads: Sequence[_Spread | None],
-    ) -> JudgedSet:
-        inputs, expected = sets[at]
-        allowances: list[Allowance | None] = []
-        nulls: list[tuple[Null, ...]] = []
-        for index, output in enumerate(outputs):
-            (target,) = self._targets(index, sets[at : at + 1])
-            if output.scaled and output.rounding is not None:
-                known = spreads[index]
-                fits = known is not None and known.shape == target.expected.shape
-                target = _by_scale(target, output.rounding, known.columns if known and fits else None)
-            allowances.append(target.allowance)
-            values = _null_values(index, sets, output.constant)
-            candidates = [Null(name, values[name][at]) for name in output.nulls if name in values]
-            nulls.append(
-                tuple(null for null in candidates if _is_apart(null, target.expected, output.rounding))
-            )
-        return inputs, replace(expected, allowances=tuple(allowances), nulls=tuple(nulls))
-
 
 def _dtypes(expected: Expected) -> tuple[torch.dtype, ...]:
     return tuple(tensor.dtype for tensor in expected.tensors)
 
 
-def _unlinted(sets: Sequence[JudgedSet]) -> Linted:
+def _unlinted(sets: Sequence[JudgedSet], options: Options) -> Linted:
     """A reference whose outputs change in number or dtype from set to set: nothing is said of it."""
     record = Lint(
         weak=False,
@@ -425,7 +449,7 @@ def _unlinted(sets: Sequence[JudgedSet]) -> Linted:
         stress=[],
         record=record,
         flags=(),
-        attach=list,
+        comparison_of=partial(Comparison, findings=None, spreads=(), options=options),
         _known=tuple(None for _ in sets[0][1].tensors),
     )
 
@@ -442,6 +466,10 @@ def _spreads(sets: Sequence[JudgedSet], outputs: Sequence[_Output]) -> list[_Spr
         columns = spread_between(tensors) if output.scaled else None
         found.append(_Spread(tensors[0].shape, columns) if columns is not None else None)
     return found
+
+
+def _target(expected: torch.Tensor, options: Options) -> Target:
+    return Target(expected, tolerance_for(expected.dtype, options))
 
 
 def _by_scale(target: Target, rounding: Rounding, between: Sequence[torch.Tensor] | None) -> Target:

@@ -10,7 +10,7 @@ import torch
 
 from keck.messages import Correctness, Options, Tolerance
 from keck.verdict import Verdict
-from keck_executor.judge.compare import Difference, compare, tolerance_for
+from keck_executor.judge.compare import CHUNK, Difference, compare, rows_equal, tolerance_for
 from keck_executor.judge.failure import Failed
 from keck_executor.judge.inputs import InputSet
 from keck_executor.judge.null_answers import Null, is_nearer
@@ -142,6 +142,57 @@ class Ledger:
                         "reference's",
                         correct=False,
                     )
+
+    def compare_alike(
+        self, calls: Sequence[Sequence[torch.Tensor]], expected: Sequence[Expected], *, plain: bool
+    ) -> list[int]:
+        """Compare many calls at once, as far as that decides: a hundred small outputs cost little more than one.
+
+        Args:
+            calls: the outputs of each, in the form that is expected.
+            expected: for each call; all of one form.
+            plain: the tolerance alone decides: no allowances, no null answers.
+
+        Returns:
+            the calls that must be compared one by one, because something is wrong with one of them, or because more
+            than the tolerance decides about what is not equal to the last bit.
+        """
+        size = sum(tensor.numel() for tensor in expected[0].tensors)
+        at_once = CHUNK // max(1, size)
+        if at_once < 2:
+            return list(range(len(calls)))
+        left: list[int] = []
+        for start in range(0, len(calls), at_once):
+            these = range(start, min(start + at_once, len(calls)))
+            left += self._alike(calls, expected, these, plain=plain)
+        return left
+
+    def _alike(
+        self,
+        calls: Sequence[Sequence[torch.Tensor]],
+        expected: Sequence[Expected],
+        these: Sequence[int],
+        *,
+        plain: bool,
+    ) -> list[int]:
+        found, unequal = Difference(), set[int]()
+        for index, first in enumerate(expected[0].tensors):
+            self.tolerance = tolerance_for(first.dtype, self.options)
+            if not first.numel():
+                continue
+            actual = torch.stack([calls[i][index] for i in these])
+            wanted = torch.stack([expected[i].tensors[index] for i in these])
+            equal = rows_equal(actual, wanted)
+            unequal |= {i for i, same in zip(these, equal, strict=True) if not same}
+            if plain and not all(equal):
+                found += compare(actual, wanted, self.tolerance)
+        if found.mismatched:
+            return list(these)
+        settled = len(these) if plain else len(these) - len(unequal)
+        self.calls += settled
+        size = sum(tensor.numel() for tensor in expected[0].tensors)
+        self.difference += Difference(found.max_abs, found.max_rel, 0, settled * size)
+        return [] if plain else sorted(unequal)
 
     def record(self) -> Correctness:
         """The ledger as the verdict shows it."""

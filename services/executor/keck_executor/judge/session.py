@@ -317,7 +317,7 @@ class Session:
             like=self._sets[0],
             learn=self._learn,
             expect=self._expected_of,
-            attach=self._linted.attach,
+            comparison_of=self._linted.comparison_of,
         )
         # At a profile and at a trace the candidate is still needed.
         last = not (self._job.options.profile or asks_for_trace(self._job))

@@ -152,7 +152,8 @@ class _Pairs:
 
     def next(self) -> JudgedSet:
         if not self._waiting:
-            self._waiting = self._supply.batch(min(self._count, self._most, self._supply.most())).sets
+            batch = self._supply.batch(min(self._count, self._most, self._supply.most()))
+            self._waiting = batch.comparison.sets()
             self._count *= 2
         return self._waiting.pop()
 
