@@ -43,6 +43,9 @@ _READY_S = 0.5
 _EDGES_PER_BURST = 50
 _MIN_BURSTS = 5
 _MAX_BURSTS = 25
+_BRIEF_S = 0.25
+_FEW_CALLS = 10
+"""Enough, once it has taken that long and the medians are settled: a slow kernel needs no hundred calls."""
 _NULL_BURSTS = 5
 _SPOT_CHECKS = 4
 _PLAN_TRIES = 8
@@ -152,15 +155,9 @@ class BurstClock:
         if any(plan.slot for plan in plans.values()):  # a copy inside one clock belongs inside the other too
             plans = {name: _Plan(plan.k, self._out_slot) for name, plan in plans.items()}
         samples = Samples(batch="burst")
-        wanted = max(_MIN_BURSTS, -(-calls // plans["candidate"].k))
-        until = time.monotonic() + budget_s
+        started = time.monotonic()
         done = 0
-        while done < _MIN_BURSTS or (
-            time.monotonic() < until
-            and (
-                done < wanted or (done < _MAX_BURSTS and not is_settled(samples.candidate, samples.reference))
-            )
-        ):
+        while not self._is_enough(samples, done, time.monotonic() - started, calls=calls, budget_s=budget_s):
             try:
                 self._round(candidate, reference, plans, samples, reference_first=done % 2 == 0)
             except _Overlap:
@@ -174,6 +171,17 @@ class BurstClock:
         if last:
             self._end(candidate, plans["candidate"])
         return samples
+
+    @staticmethod
+    def _is_enough(samples: Samples, done: int, spent_s: float, *, calls: int, budget_s: float) -> bool:
+        """Whether to stop: never before five bursts, and then when more calls would tell nothing new."""
+        if done < _MIN_BURSTS:
+            return False
+        if spent_s >= budget_s:
+            return True
+        many = samples.candidate_calls >= (calls if spent_s < _BRIEF_S else min(calls, _FEW_CALLS))
+        settled = is_settled(samples.candidate, samples.reference)
+        return many and (settled or done >= _MAX_BURSTS)
 
     def _round(
         self,
