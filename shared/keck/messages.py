@@ -315,6 +315,13 @@ class EventsMs(msgspec.Struct, frozen=True, kw_only=True):
     reference: float
 
 
+class AloneMs(msgspec.Struct, frozen=True, kw_only=True):
+    """Median milliseconds of a call that had the device to itself, by the judge's clock."""
+
+    candidate: float
+    reference: float
+
+
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """How long both sides took, by the judge's clock."""
 
@@ -331,6 +338,10 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     clock: Literal["outside"] = "outside"
     noise: float
     """Spread of the candidate's times: interquartile range over median."""
+    alone_ms: AloneMs | None = None
+    """Measured where calls are enqueued together and the candidate gains: what one of them takes by itself."""
+    charged_ms: float | None = None
+    """What the speedup is computed from in the place of the candidate's median, where single calls take much longer."""
 
 
 class Flag(msgspec.Struct, frozen=True, kw_only=True):

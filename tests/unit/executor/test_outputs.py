@@ -131,10 +131,16 @@ def test_what_more_than_the_tolerance_decides_about_is_left_unless_it_is_equal()
     assert ledger.calls == 6
 
 
-def test_calls_too_large_to_be_compared_together_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHUNK", 30)
+def test_calls_too_large_to_be_stacked_are_compared_one_by_one_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "CHUNK", 10)
     calls, expected = _many(3)
-    assert Ledger(Options(), "none").compare_alike(calls, expected, plain=True) == [0, 1, 2]
+    ledger = Ledger(Options(), "none")
+    assert ledger.compare_alike(calls, expected, plain=False) == []
+    assert ledger.calls == 3
+    calls[2][1][0] += 1
+    assert ledger.compare_alike(calls, expected, plain=True) == [2]
 
 
 @pytest.mark.parametrize("special", [float("nan"), float("inf")])

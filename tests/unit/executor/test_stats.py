@@ -9,7 +9,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keck.messages import Interval
-from keck_executor.judge.stats import interval_ms, noise_of, speedup_of, spread
+from keck_executor.judge.stats import (
+    interval_at_least,
+    interval_ms,
+    is_settled,
+    least_alone_s,
+    noise_of,
+    speedup_of,
+    spread,
+)
 
 _seconds = st.floats(min_value=0.0, max_value=3600.0)
 _samples = st.lists(_seconds, min_size=1, max_size=60)
@@ -101,3 +109,29 @@ def test_spread_and_noise_are_finite_and_not_negative(samples: list[float]) -> N
 def test_a_steady_clock_has_no_noise() -> None:
     assert noise_of([0.5] * 9) == spread([0.5] * 9) == 0.0
     assert median([0.5] * 9) == 0.5
+
+
+def test_a_median_is_settled_at_two_and_a_half_percent_or_at_what_the_clock_can_tell() -> None:
+    near, far = [1.0, 1.01, 1.02, 1.03, 1.04], [1.0, 1.05, 1.1, 1.15, 1.2]
+    assert is_settled(near, near, uncertainty_s=0.0)
+    assert not is_settled(near, far, uncertainty_s=0.0)
+    assert not is_settled(near, far, uncertainty_s=0.09)
+    assert is_settled(near, far, uncertainty_s=0.11)
+
+
+def test_calls_alone_are_allowed_what_waking_adds_to_the_reference() -> None:
+    # Honest: both take 4 us more when the device has to wake up, the candidate 6.
+    assert least_alone_s([9e-6] * 9, [14e-6] * 9, reference_enqueued_s=10e-6) < 3.1e-6
+    # Sixteen calls of 20 us done as one of 25.
+    assert least_alone_s([24e-6] * 9, [24e-6] * 9, reference_enqueued_s=20e-6) == pytest.approx(18e-6)
+
+
+def test_one_slow_call_alone_does_not_charge_anybody() -> None:
+    samples = [5e-6] * 6 + [90e-6] * 3
+    assert least_alone_s(samples, [10e-6] * 9, reference_enqueued_s=10e-6) <= 0.0
+
+
+def test_an_interval_can_be_held_up_from_below() -> None:
+    interval = Interval(median=2.0, ci95=(1.0, 4.0), n=7)
+    assert interval_at_least(interval, 3.0) == Interval(median=3.0, ci95=(3.0, 4.0), n=7)
+    assert interval_at_least(interval, 0.5) == interval

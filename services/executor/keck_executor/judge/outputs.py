@@ -158,9 +158,7 @@ class Ledger:
             than the tolerance decides about what is not equal to the last bit.
         """
         size = sum(tensor.numel() for tensor in expected[0].tensors)
-        at_once = CHUNK // max(1, size)
-        if at_once < 2:
-            return list(range(len(calls)))
+        at_once = max(1, CHUNK // max(1, size))
         left: list[int] = []
         for start in range(0, len(calls), at_once):
             these = range(start, min(start + at_once, len(calls)))
@@ -180,8 +178,8 @@ class Ledger:
             self.tolerance = tolerance_for(first.dtype, self.options)
             if not first.numel():
                 continue
-            actual = torch.stack([calls[i][index] for i in these])
-            wanted = torch.stack([expected[i].tensors[index] for i in these])
+            actual = _stacked([calls[i][index] for i in these])
+            wanted = _stacked([expected[i].tensors[index] for i in these])
             equal = rows_equal(actual, wanted)
             unequal |= {i for i, same in zip(these, equal, strict=True) if not same}
             if plain and not all(equal):
@@ -207,3 +205,8 @@ class Ledger:
             comparison=self.comparison,
             oracle=self.oracle,
         )
+
+
+def _stacked(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """As rows of one; of a single tensor, which may be large, without a copy."""
+    return torch.stack(list(tensors)) if len(tensors) > 1 else tensors[0].unsqueeze(0)

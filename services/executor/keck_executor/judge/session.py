@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from keck.messages import EventsMs, Flag, Lint, Profile, Provenance, Stage, Timing
+from keck.messages import AloneMs, EventsMs, Flag, Lint, Profile, Provenance, Stage, Timing
 from keck.verdict import Verdict
 from keck_executor.devices import Device
 from keck_executor.judge.burst_clock import BurstClock, NotEnqueueable
@@ -24,9 +24,9 @@ from keck_executor.judge.provenance import asks_for_trace, provenance_of, unjudg
 from keck_executor.judge.roofline import bytes_that_matter, floor_of
 from keck_executor.judge.side import IN_ARENA, CheckedSide, SingleCall
 from keck_executor.judge.single_clock import Samples, check_call, time_singles
-from keck_executor.judge.stats import interval_ms, noise_of, speedup_of
+from keck_executor.judge.stats import interval_at_least, interval_ms, least_alone_s, noise_of, speedup_of
 from keck_executor.judge.supply import Supply
-from keck_executor.judge.timing_flags import timing_flags
+from keck_executor.judge.timing_flags import BUSY_S, timing_flags
 from keck_executor.judge.weights import match_weights
 from keck_executor.runner.tree import nodes_to_json
 from keck_executor.runner.wire import Status
@@ -42,6 +42,7 @@ _TIMING_SHARE = 0.25
 _PROFILE_S = 30.0
 _SETS_TO_PERTURB = 2
 _TIMING_MAX_S = 2.0
+_MERGED = 1.1
 
 
 class Session:
@@ -76,6 +77,7 @@ class Session:
         self._ledger: Ledger | None = None
         self._lints = lints
         self._linted: Linted | None = None
+        self._quiet_at_first = False
         self.stage: Stage = "load"
         self.timing: Timing | None = None
         self.profile: Profile | None = None
@@ -102,6 +104,7 @@ class Session:
         Raises:
             Failed: the candidate or the reference did; everything found until then stays readable.
         """
+        self._quiet_at_first = self._device.busy_s() <= BUSY_S
         self._phase("load", "loading candidate and reference", self._load)
         self._phase("correctness", "comparing outputs over secret inputs", self._check_correctness)
         if self._job.options.timed_calls:
@@ -268,7 +271,9 @@ class Session:
         candidate = interval_ms(samples.candidate, calls=samples.candidate_calls)
         reference = interval_ms(samples.reference, calls=samples.reference_calls)
         uncertainty_ms = 1e3 * samples.uncertainty_s
-        speedup = speedup_of(candidate, reference, uncertainty_ms=uncertainty_ms)
+        alone, charged_ms = _alone_of(samples)
+        charged = candidate if charged_ms is None else interval_at_least(candidate, charged_ms)
+        speedup = speedup_of(charged, reference, uncertainty_ms=uncertainty_ms)
         events = None
         if samples.candidate_events:
             events = EventsMs(
@@ -286,6 +291,8 @@ class Session:
             speedup=speedup.estimate,
             speedup_lower=speedup.lower,
             noise=noise_of(samples.candidate),
+            alone_ms=alone,
+            charged_ms=charged_ms,
         )
         self.flags += timing_flags(self.timing, samples.busy_s)
         self.suspicion = self._too_fast(median(samples.candidate), samples.calls_at_once)
@@ -324,7 +331,12 @@ class Session:
         calls = self._job.options.timed_calls
         if self._device.bursts and len({inputs.form_id for inputs, _ in self._sets}) == 1:
             clock = BurstClock(
-                self._device, supply, self._ledger, seen=self._sets, may_mutate=self._may_mutate
+                self._device,
+                supply,
+                self._ledger,
+                seen=self._sets,
+                may_mutate=self._may_mutate,
+                quiet_at_first=self._quiet_at_first,
             )
             try:
                 return clock.run(self._candidate, self._reference, calls=calls, budget_s=budget_s, last=last)
@@ -381,3 +393,18 @@ class Session:
         """Give unused device memory back, so that the next check's runners can have it."""
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()
+
+
+def _alone_of(samples: Samples) -> tuple[AloneMs | None, float | None]:
+    """What single calls took, and what the candidate's calls are charged with if enqueued ones are much faster."""
+    if not samples.candidate_alone:
+        return None, None
+    alone = AloneMs(
+        candidate=1e3 * median(samples.candidate_alone), reference=1e3 * median(samples.reference_alone)
+    )
+    least_s = least_alone_s(
+        samples.candidate_alone,
+        samples.reference_alone,
+        reference_enqueued_s=median(samples.reference),
+    )
+    return alone, 1e3 * least_s if least_s > _MERGED * median(samples.candidate) else None

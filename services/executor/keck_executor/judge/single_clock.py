@@ -45,6 +45,9 @@ class Samples:
     busy_s: list[float] = field(default_factory=list)
     """For each burst of the candidate: how late the judge's own work was before it."""
     uncertainty_s: float = 0.0
+    candidate_alone: list[float] = field(default_factory=list)
+    reference_alone: list[float] = field(default_factory=list)
+    """Of calls that were not enqueued with others, where that was measured."""
 
 
 def check_call(call: SingleCall, expected: Expected, ledger: Ledger, *, may_mutate: Sequence[int]) -> None:

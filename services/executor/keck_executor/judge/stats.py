@@ -10,9 +10,20 @@ from statistics import median
 
 from keck.messages import Interval
 
-__all__ = ["Speedup", "interval_ms", "is_settled", "noise_of", "speedup_of", "spread"]
+__all__ = [
+    "Speedup",
+    "interval_at_least",
+    "interval_ms",
+    "is_settled",
+    "least_alone_s",
+    "noise_of",
+    "speedup_of",
+    "spread",
+]
 
 _SETTLED = 0.025
+_WAKING = 1.5
+_WAKING_LEAST_S = 5e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +55,49 @@ def interval_ms(samples_s: Sequence[float], *, calls: int | None = None) -> Inte
     )
 
 
-def is_settled(*sides: Sequence[float]) -> bool:
-    """Whether each side's median is known to 2.5 %: half its interval is no more than that of it."""
+def interval_at_least(interval: Interval, least_ms: float) -> Interval:
+    """The same with no number below that."""
+    low, high = interval.ci95
+    return Interval(
+        median=max(interval.median, least_ms), ci95=(max(low, least_ms), max(high, least_ms)), n=interval.n
+    )
+
+
+def is_settled(*sides: Sequence[float], uncertainty_s: float) -> bool:
+    """Whether each side's median is known to 2.5 %, or as well as the clock can tell: half its interval is no more.
+
+    Args:
+        sides: seconds per call.
+        uncertainty_s: of one of them, in seconds; what lies within it is not the kernel's.
+    """
     for samples in sides:
         interval = interval_ms(samples)
-        if not interval.ci95[1] - interval.ci95[0] <= 2 * _SETTLED * interval.median:
+        enough = max(_SETTLED * interval.median, 1e3 * uncertainty_s)
+        if not interval.ci95[1] - interval.ci95[0] <= 2 * enough:
             return False
     return True
+
+
+def least_alone_s(
+    candidate: Sequence[float],
+    reference: Sequence[float],
+    *,
+    reference_enqueued_s: float,
+) -> float:
+    """What a call of the candidate takes at least, from calls of both sides that were not enqueued with others.
+
+    Such a call is slower than one of many, on both sides alike: the device wakes up, and finds instructions and weights
+    in no cache. One and a half times what that adds to the reference's calls is allowed for, or 5 microseconds. What
+    takes longer still is work that enqueued calls have done for one another.
+
+    Args:
+        candidate, reference: seconds of single calls.
+        reference_enqueued_s: of the reference's calls among many.
+    """
+    ordered = sorted(candidate)
+    low = ordered[max(0, math.floor(len(ordered) / 2 - 0.98 * math.sqrt(len(ordered))))]
+    waking = max(0.0, median(reference) - reference_enqueued_s)
+    return low - max(_WAKING * waking, _WAKING_LEAST_S)
 
 
 def spread(samples: Sequence[float]) -> float:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from keck_executor.runner.memory import DeviceFlags, attach, export
+from keck_executor.runner.memory import DeviceFlags, Exporter, attach
 from keck_executor.runner.trace import profiled, traced
 from keck_executor.runner.trace_lines import pack_trace
 from keck_executor.runner.tree import Unsupported, fills_its_extent, flatten, nodes_from_json, rebuild
@@ -316,6 +316,7 @@ class Runner:
         slot, serial = command["slot"], command["flag"]
         records: list[TensorRecord] = []
         nodes: tuple[Node, ...] = ()
+        exporter = Exporter()
         self._flags.wait_for_go(stream.cuda_stream, serial)
         begin.record(stream)
         for index, item in enumerate(command["items"]):
@@ -325,7 +326,7 @@ class Runner:
             if slot:
                 records += self._put(tensors, self._arenas[command["out"]], index * slot, room=slot)[0]
             else:
-                records += [_in_place(tensor, self._weights) for tensor in tensors]
+                records += [_in_place(tensor, exporter, self._weights) for tensor in tensors]
         end.record(stream)
         self._flags.write_done(stream.cuda_stream, serial)
         ready = Reply(int(command["serial"]), Status.READY, nodes=nodes, tensors=tuple(records))
@@ -423,10 +424,10 @@ def _record(tensor: torch.Tensor, *, offset: int) -> TensorRecord:
     return TensorRecord(_name(tensor.dtype), tuple(tensor.shape), tuple(tensor.stride()), offset, nbytes)
 
 
-def _in_place(tensor: torch.Tensor, weights: frozenset[int]) -> TensorRecord:
+def _in_place(tensor: torch.Tensor, exporter: Exporter, weights: frozenset[int]) -> TensorRecord:
     """A result where `forward` put it; without a handle where it must be copied out: gaps, weights, no export."""
     dense = tensor.numel() > 0 and fills_its_extent(tensor.shape, tensor.stride())
-    found = export(tensor) if dense and tensor.untyped_storage().data_ptr() not in weights else None
+    found = exporter.export(tensor) if dense and tensor.untyped_storage().data_ptr() not in weights else None
     if found is None:
         return _record(tensor, offset=0)
     handle, offset = found
