@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from keck.messages import Interval
 from keck_executor.judge.stats import (
+    charged_s,
     interval_at_least,
     interval_ms,
     is_settled,
-    least_alone_s,
     noise_of,
     speedup_of,
     spread,
@@ -119,16 +119,28 @@ def test_a_median_is_settled_at_two_and_a_half_percent_or_at_what_the_clock_can_
     assert is_settled(near, far, uncertainty_s=0.11)
 
 
-def test_calls_alone_are_allowed_what_waking_adds_to_the_reference() -> None:
-    # Honest: both take 4 us more when the device has to wake up, the candidate 6.
-    assert least_alone_s([9e-6] * 9, [14e-6] * 9, reference_enqueued_s=10e-6) < 3.1e-6
+def test_calls_alone_may_differ_from_enqueued_ones_as_the_reference_s_do() -> None:
+    for waking in (-40e-6, 0.0, 30e-6):
+        candidate, reference = [8e-6 + waking + 3e-6] * 9, [10e-6 + waking] * 9
+        found = charged_s(candidate, reference, candidate_enqueued_s=8e-6, reference_enqueued_s=10e-6)
+        assert found == 8e-6
+
+
+def test_calls_that_do_each_others_work_are_charged_what_they_take_alone() -> None:
     # Sixteen calls of 20 us done as one of 25.
-    assert least_alone_s([24e-6] * 9, [24e-6] * 9, reference_enqueued_s=20e-6) == pytest.approx(18e-6)
+    found = charged_s([25e-6] * 9, [24e-6] * 9, candidate_enqueued_s=1.6e-6, reference_enqueued_s=20e-6)
+    assert found == pytest.approx(1.6e-6 + 1e-6 + 18.4e-6 - 5e-6)
 
 
-def test_one_slow_call_alone_does_not_charge_anybody() -> None:
+def test_nobody_is_charged_more_than_the_reference_takes() -> None:
+    found = charged_s([2e-3] * 9, [50e-6] * 9, candidate_enqueued_s=20e-6, reference_enqueued_s=48e-6)
+    assert found == 48e-6
+    assert charged_s([2e-3] * 9, [50e-6] * 9, candidate_enqueued_s=60e-6, reference_enqueued_s=48e-6) == 60e-6
+
+
+def test_a_few_slow_calls_alone_do_not_charge_anybody() -> None:
     samples = [5e-6] * 6 + [90e-6] * 3
-    assert least_alone_s(samples, [10e-6] * 9, reference_enqueued_s=10e-6) <= 0.0
+    assert charged_s(samples, [10e-6] * 9, candidate_enqueued_s=5e-6, reference_enqueued_s=10e-6) == 5e-6
 
 
 def test_an_interval_can_be_held_up_from_below() -> None:

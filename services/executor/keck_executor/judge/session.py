@@ -24,7 +24,7 @@ from keck_executor.judge.provenance import asks_for_trace, provenance_of, unjudg
 from keck_executor.judge.roofline import bytes_that_matter, floor_of
 from keck_executor.judge.side import IN_ARENA, CheckedSide, SingleCall
 from keck_executor.judge.single_clock import Samples, check_call, time_singles
-from keck_executor.judge.stats import interval_at_least, interval_ms, least_alone_s, noise_of, speedup_of
+from keck_executor.judge.stats import charged_s, interval_at_least, interval_ms, noise_of, speedup_of
 from keck_executor.judge.supply import Supply
 from keck_executor.judge.timing_flags import BUSY_S, timing_flags
 from keck_executor.judge.weights import match_weights
@@ -402,9 +402,11 @@ def _alone_of(samples: Samples) -> tuple[AloneMs | None, float | None]:
     alone = AloneMs(
         candidate=1e3 * median(samples.candidate_alone), reference=1e3 * median(samples.reference_alone)
     )
-    least_s = least_alone_s(
+    enqueued_s = median(samples.candidate)
+    least_s = charged_s(
         samples.candidate_alone,
         samples.reference_alone,
+        candidate_enqueued_s=enqueued_s,
         reference_enqueued_s=median(samples.reference),
     )
-    return alone, 1e3 * least_s if least_s > _MERGED * median(samples.candidate) else None
+    return alone, 1e3 * least_s if least_s > _MERGED * enqueued_s else None
