@@ -254,7 +254,7 @@ class Correctness(msgspec.Struct, frozen=True, kw_only=True):
     """Elements compared."""
     tolerance: Tolerance
     weights: Literal["copied", "seeded", "none"]
-    comparison: Literal["tolerance", "scaled"] = "tolerance"
+    comparison: Literal["tolerance", "scaled", "accept_output"] = "tolerance"
     """``scaled``: an answer that computes nothing passes the tolerance, so errors count against the spread of at least
     one output."""
     oracle: Literal["fp64", "fp32"] = "fp32"
@@ -278,8 +278,8 @@ class NullAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """On the task's own stress sets besides; null where it has none, or that was not needed."""
     max_abs_err: float
     """Largest error, as far as was looked: whatever is refuted early is not looked at further."""
-    of_allowed: float
-    """Largest error in parts of what the tolerance allows at that element; above 1 fails."""
+    of_allowed: float | None = None
+    """Largest error in parts of what the tolerance allows at that element; above 1 fails. Null where the task decides."""
 
 
 class Lint(msgspec.Struct, frozen=True, kw_only=True):
@@ -287,7 +287,7 @@ class Lint(msgspec.Struct, frozen=True, kw_only=True):
 
     weak: bool
     """Some null answer passes whatever comparison there is."""
-    comparison: Literal["tolerance", "scaled"]
+    comparison: Literal["tolerance", "scaled", "accept_output"]
     answers: list[NullAnswer]
     repeat_max_abs_err: float
     """Between two calls on the same inputs; 0: the same to the last bit."""

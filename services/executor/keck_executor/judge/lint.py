@@ -17,10 +17,11 @@ from typing import Literal
 
 import torch
 
-from keck.messages import Flag, Lint, NullAnswer, Options
+from keck.messages import Flag, Lint, NullAnswer, Options, Tolerance
 from keck.verdict import Verdict
 from keck_executor.devices import Device
 from keck_executor.judge.compare import compare, is_inexact, tolerance_for
+from keck_executor.judge.contract import Acceptance
 from keck_executor.judge.error_budget import precision_flag
 from keck_executor.judge.failure import Failed, failure_of
 from keck_executor.judge.input_changes import input_tensors, moved, rounded
@@ -43,6 +44,8 @@ _SLOW_S = 0.25
 """A reference slower than this is not run in double precision, which some devices do 64 times slower."""
 _KEPT = 512
 _TOLD = 4
+
+_EXACT = Tolerance(atol=0.0, rtol=0.0)
 
 BF16_OPERANDS = "bf16_operands"
 STRESS_LAW = "get_stress_inputs"
@@ -87,6 +90,7 @@ class Comparison:
         findings: of the lint.
         spreads: how much each output differs from set to set, where it is compared by scale.
         options: of the check.
+        acceptance: of a task that decides itself; then nothing is compared.
     """
 
     def __init__(
@@ -95,13 +99,15 @@ class Comparison:
         findings: Findings | None,
         spreads: Sequence[_Spread | None],
         options: Options,
+        acceptance: Acceptance | None = None,
     ) -> None:
         self._judged = judged
         self._spreads = spreads
         self._options = options
         known = findings is not None and all(_dtypes(e) == findings.dtypes for _, e in judged)
         self._outputs = findings.outputs if findings is not None and known else ()
-        self.plain = not any(output.scaled or output.nulls for output in self._outputs)
+        self._acceptance = acceptance
+        self.plain = acceptance is None and not any(output.scaled or output.nulls for output in self._outputs)
         """The tolerance decides alone."""
         self._values: dict[int, dict[str, list[Answer]]] = {}
 
@@ -111,7 +117,9 @@ class Comparison:
 
     def expected(self, at: int) -> Expected:
         """Of one set, with allowances for outputs compared by scale, and the null answers it must not be taken for."""
-        expected = self._judged[at][1]
+        inputs, expected = self._judged[at]
+        if self._acceptance is not None:
+            return replace(expected, objection=partial(self._acceptance.objection, inputs))
         if self.plain:
             return expected
         allowances: list[Allowance | None] = []
@@ -185,6 +193,7 @@ class Linter:
         reference: its runner, model and input sets loaded.
         drawer: for stress sets.
         expect: the reference's answer to one input set.
+        acceptance: of a task that decides itself what it accepts.
     """
 
     def __init__(
@@ -197,7 +206,9 @@ class Linter:
         reference: CheckedSide,
         drawer: InputDrawer,
         expect: Callable[[InputSet], Expected],
+        acceptance: Acceptance | None,
     ) -> None:
+        self._acceptance = acceptance
         self._known = known
         self._hash = reference_hash
         self._options = options
@@ -219,17 +230,22 @@ class Linter:
         """
         options, dtypes = self._options, _dtypes(sets[0][1])
         if any(_dtypes(expected) != dtypes for _, expected in sets):
-            return _unlinted(sets, options)
+            return _unlinted(sets, options, self._acceptance)
         key = (self._hash, options.tolerance, options.atol, options.rtol, len(sets) > 1)
         findings = self._known.get(key) if self._hash else None
         if findings is None or findings.dtypes != dtypes:
-            findings = self._examine(sets, repeat)
+            if self._acceptance is None:
+                findings = self._examine(sets, repeat)
+            else:
+                findings = self._examine_acceptance(self._acceptance, sets, repeat)
             if self._hash:
                 self._known.put(key, findings)
         stress = self._stress_sets(dtypes) if findings.record.stress_inputs else []
         spreads = _spreads(sets, findings.outputs)
-        comparison_of = partial(Comparison, findings=findings, spreads=spreads, options=options)
-        unspread = Comparison(stress, findings, [None] * len(findings.outputs), options)
+        comparison_of = partial(
+            Comparison, findings=findings, spreads=spreads, options=options, acceptance=self._acceptance
+        )
+        unspread = Comparison(stress, findings, [None] * len(findings.outputs), options, self._acceptance)
         return Linted(
             sets=comparison_of(sets).sets(),
             stress=unspread.sets(),
@@ -273,6 +289,56 @@ class Linter:
             sets=min(len(sets), _LOOKED_AT),
         )
         return Findings(record, tuple(outputs), _weak_flags(weak, len(outputs)), _dtypes(expected))
+
+    def _examine_acceptance(
+        self, acceptance: Acceptance, sets: Sequence[JudgedSet], repeat: SingleCall
+    ) -> Findings:
+        """Whether the task takes its own answers, and takes none that computes nothing."""
+        looked = sets[:_LOOKED_AT]
+        again = tuple(
+            output.clone() for output in repeat.outputs
+        )  # the memory they lie in is needed for asking
+        own = [(inputs, expected.tensors) for inputs, expected in looked]
+        for inputs, outputs in [*own, (sets[0][0], again)]:
+            objection = acceptance.objection(inputs, outputs)
+            if objection:
+                told = f"the task's accept_output refuses what the reference itself returns: {objection}"
+                raise Failed(Verdict.REFERENCE_ERROR, told)
+        count = len(sets[0][1].tensors)
+        values = [_null_values(index, looked, 0.0) for index in range(count)]
+        names = [name for name in values[0] if all(name in each for each in values) and name != "constant"]
+        answers = []
+        for name in names:
+            given = [
+                [_as_tensor(values[index][name][at], expected.tensors[index]) for index in range(count)]
+                for at, (_, expected) in enumerate(looked)
+            ]
+            passes = not any(
+                acceptance.objection(inputs, outputs)
+                for (inputs, _), outputs in zip(looked, given, strict=True)
+            )
+            differences = [
+                compare(one, other, _EXACT).max_abs
+                for outputs, (_, expected) in zip(given, looked, strict=True)
+                for one, other in zip(outputs, expected.tensors, strict=True)
+            ]
+            answers.append(NullAnswer(output=0, answer=name, passes=passes, max_abs_err=max(differences)))
+        outputs = (_Output(False, None, (), 0.0),) * count
+        weak = [answer for answer in answers if answer.passes]
+        record = Lint(
+            weak=bool(weak),
+            comparison="accept_output",
+            answers=answers,
+            repeat_max_abs_err=max(
+                compare(one, other, _EXACT).max_abs
+                for one, other in zip(again, sets[0][1].tensors, strict=True)
+            ),
+            stress_inputs=None,
+            oracle="fp32",
+            own_rms_err=None,
+            sets=len(looked),
+        )
+        return Findings(record, outputs, _weak_flags(weak, count), _dtypes(sets[0][1]))
 
     def _examine_output(
         self, index: int, sets: Sequence[JudgedSet], rounding: Rounding | None
@@ -432,7 +498,7 @@ def _dtypes(expected: Expected) -> tuple[torch.dtype, ...]:
     return tuple(tensor.dtype for tensor in expected.tensors)
 
 
-def _unlinted(sets: Sequence[JudgedSet], options: Options) -> Linted:
+def _unlinted(sets: Sequence[JudgedSet], options: Options, acceptance: Acceptance | None) -> Linted:
     """A reference whose outputs change in number or dtype from set to set: nothing is said of it."""
     record = Lint(
         weak=False,
@@ -444,12 +510,13 @@ def _unlinted(sets: Sequence[JudgedSet], options: Options) -> Linted:
         own_rms_err=None,
         sets=0,
     )
+    comparison_of = partial(Comparison, findings=None, spreads=(), options=options, acceptance=acceptance)
     return Linted(
-        sets=list(sets),
+        sets=comparison_of(sets).sets(),
         stress=[],
         record=record,
         flags=(),
-        comparison_of=partial(Comparison, findings=None, spreads=(), options=options),
+        comparison_of=comparison_of,
         _known=tuple(None for _ in sets[0][1].tensors),
     )
 
@@ -491,6 +558,10 @@ def _null_values(index: int, sets: Sequence[JudgedSet], constant: float) -> dict
     return values
 
 
+def _as_tensor(answer: Answer, like: torch.Tensor) -> torch.Tensor:
+    return answer if isinstance(answer, torch.Tensor) else torch.full_like(like, answer)
+
+
 def _is_apart(null: Null, expected: torch.Tensor, rounding: Rounding | None) -> bool:
     """Whether null answer and right answer differ by more than any honest answer's error, so that nearness decides.
 
@@ -515,9 +586,15 @@ def _weak_flags(weak: Sequence[NullAnswer], outputs: int) -> tuple[Flag, ...]:
         return ()
     told = [
         f"{answer.answer}{f' for output {answer.output}' if outputs > 1 else ''} (largest error "
-        f"{answer.max_abs_err:.3g}, {answer.of_allowed:.2g} of what the tolerance allows)"
+        f"{answer.max_abs_err:.3g}, {_allowance_in_words(answer)})"
         for answer in weak[:_TOLD]
     ]
     more = f" and {len(weak) - _TOLD} more" if len(weak) > _TOLD else ""
     evidence = f"answers that compute nothing pass: {'; '.join(told)}{more}"
     return (Flag(code="weak_task", severity="warn", evidence=evidence),)
+
+
+def _allowance_in_words(answer: NullAnswer) -> str:
+    if answer.of_allowed is None:
+        return "which accept_output takes"
+    return f"{answer.of_allowed:.2g} of what the tolerance allows"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -36,6 +36,8 @@ class Expected:
     """For each output, where the scale-aware comparison has taken over; empty: for none."""
     nulls: tuple[tuple[Null, ...], ...] = ()
     """For each output, answers that compute nothing, pass the tolerance, and are not the right one; empty: none."""
+    objection: Callable[[Sequence[torch.Tensor]], str] | None = None
+    """Of a task that decides itself what it accepts: what it has against an output, or nothing."""
 
 
 JudgedSet = tuple[InputSet, Expected]
@@ -106,7 +108,7 @@ class Ledger:
     difference: Difference = field(default_factory=Difference)
     calls: int = 0
     tolerance: Tolerance = field(default_factory=lambda: Tolerance(atol=0.0, rtol=0.0))
-    comparison: Literal["tolerance", "scaled"] = "tolerance"
+    comparison: Literal["tolerance", "scaled", "accept_output"] = "tolerance"
     oracle: Literal["fp64", "fp32"] = "fp32"
 
     def compare(self, outputs: Sequence[torch.Tensor], expected: Expected) -> None:
@@ -117,6 +119,16 @@ class Ledger:
                 one.
         """
         self.calls += 1
+        if expected.objection is not None:
+            self.difference += Difference(total=sum(output.numel() for output in outputs))
+            objection = expected.objection(outputs)
+            if objection:
+                raise Failed(
+                    Verdict.WRONG_RESULT,
+                    f"the task's accept_output refuses the output: {objection}",
+                    correct=False,
+                )
+            return
         for index, (output, wanted) in enumerate(zip(outputs, expected.tensors, strict=True)):
             self.tolerance = tolerance_for(wanted.dtype, self.options)
             allowance = expected.allowances[index] if expected.allowances else None

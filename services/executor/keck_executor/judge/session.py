@@ -14,6 +14,7 @@ from keck.messages import AloneMs, EventsMs, Flag, Lint, Profile, Provenance, St
 from keck.verdict import Verdict
 from keck_executor.devices import Device
 from keck_executor.judge.burst_clock import BurstClock, NotEnqueueable
+from keck_executor.judge.contract import Acceptance, Contract, contract_of, require_equal_buffers
 from keck_executor.judge.failure import Failed, failure_of, text_of
 from keck_executor.judge.inputs import InputDrawer, InputSet
 from keck_executor.judge.job import Job
@@ -78,6 +79,9 @@ class Session:
         self._lints = lints
         self._linted: Linted | None = None
         self._quiet_at_first = False
+        self._construct: dict[str, Any] = {}
+        self._contract = Contract(accepts=False, buffers=False)
+        self._acceptance: Acceptance | None = None
         self.stage: Stage = "load"
         self.timing: Timing | None = None
         self.profile: Profile | None = None
@@ -157,7 +161,11 @@ class Session:
         if arguments.status is not Status.OK:
             raise failure_of("reference", arguments, "calling get_init_inputs")
         command = {"nodes": nodes_to_json(arguments.nodes), "seed": CONSTRUCTION_SEED}
+        self._construct = command
         self._both("construct", dict.fromkeys(asked, command), "constructing the model")
+        self._contract = contract_of(self._reference)
+        if self._contract.accepts:
+            self._acceptance = Acceptance(self._reference)
         self._ledger = Ledger(job.options, match_weights(self._candidate, self._reference))
 
     def _both(self, op: str, fields: dict[CheckedSide, dict[str, Any]], doing: str) -> None:
@@ -190,6 +198,19 @@ class Session:
             check_call(call, expected, self._ledger, may_mutate=self._may_mutate)
             if index == 0:
                 self.flags += linted.precision_flags(call, expected)
+        if self._contract.buffers:
+            self._check_buffers()
+
+    def _check_buffers(self) -> None:
+        """Compare what fresh models hold after the same calls in the same order."""
+        both = (self._reference, self._candidate)
+        self._both("construct", dict.fromkeys(both, self._construct), "constructing the model")
+        match_weights(self._candidate, self._reference)
+        for inputs, expected in self._sets:
+            self._reference.call(inputs, tf32="off")
+            call = self._candidate.call(inputs)
+            require_same_form(call.reply.nodes, call.reply.tensors, expected)
+        require_equal_buffers(self._candidate, self._reference, self._job.options)
 
     def _lint(self, repeat: SingleCall) -> Linted:
         """The sets with the comparison that this task needs."""
@@ -202,6 +223,7 @@ class Session:
             reference=self._reference,
             drawer=self._drawer,
             expect=lambda inputs: self._expected_of(self._reference.call(inputs, tf32="off")),
+            acceptance=self._acceptance,
         )
         linted = linter.lint(self._sets, repeat)
         self._sets, self.lint = linted.sets, linted.record
@@ -241,6 +263,8 @@ class Session:
 
     def _expected_of(self, call: SingleCall) -> Expected:
         structure = structure_of(call.reply.nodes)
+        if self._acceptance is not None:
+            self._acceptance.nodes = call.reply.nodes
         problem = require_tensors(structure)
         if problem is not None:
             raise Failed(Verdict.REFERENCE_ERROR, f"the reference's output cannot be judged: {problem}")
@@ -254,12 +278,14 @@ class Session:
         call = self._reference.call(inputs, tf32="off")
         try:
             require_same_form(call.reply.nodes, call.reply.tensors, expected)
-            again.compare(call.outputs, expected)
+            if self._acceptance is None:
+                again.compare(call.outputs, expected)
         except Failed as difference:
             raise Failed(
                 Verdict.REFERENCE_ERROR,
                 "the reference gives another answer for the same inputs (is dropout, or other randomness, on in "
-                f"forward?): {difference.message}",
+                "forward? A task with random answers says with accept_output which are right): "
+                f"{difference.message}",
             ) from difference
         return call
 
@@ -300,8 +326,8 @@ class Session:
     def _too_fast(self, seconds: float, calls: int) -> str:
         """The evidence, if that is less than moving what must be moved takes; else empty."""
         bandwidth, cache_bytes = self._device.bandwidth, self._device.cache_bytes
-        if bandwidth is None or len(self._sets) < _SETS_TO_PERTURB:
-            return ""
+        if bandwidth is None or len(self._sets) < _SETS_TO_PERTURB or self._acceptance is not None:
+            return ""  # of random answers nobody can say what they depend on
         (inputs, expected), (other, _) = self._sets[:2]
         written = sum(tensor.numel() * tensor.element_size() for tensor in expected.tensors)
         every = floor_of(
