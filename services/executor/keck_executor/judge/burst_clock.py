@@ -174,6 +174,7 @@ class BurstClock:
                 samples, done = self._samples(plans), 0
                 continue
             done += 1
+        samples.null_s = self._nulls[plans["candidate"].k, plans["candidate"].slot]
         if median(samples.reference) > _GAIN * median(samples.candidate):
             self._time_alone(candidate, reference, plans, samples)
         if last:

@@ -323,7 +323,6 @@ class Linter:
                 for one, other in zip(outputs, expected.tensors, strict=True)
             ]
             answers.append(NullAnswer(output=0, answer=name, passes=passes, max_abs_err=max(differences)))
-        outputs = (_Output(False, None, (), 0.0),) * count
         weak = [answer for answer in answers if answer.passes]
         record = Lint(
             weak=bool(weak),
@@ -338,7 +337,8 @@ class Linter:
             own_rms_err=None,
             sets=len(looked),
         )
-        return Findings(record, outputs, _weak_flags(weak, count), _dtypes(sets[0][1]))
+        nothing = (_Output(False, None, (), 0.0),) * count
+        return Findings(record, nothing, _weak_flags(weak, count), _dtypes(sets[0][1]))
 
     def _examine_output(
         self, index: int, sets: Sequence[JudgedSet], rounding: Rounding | None

@@ -294,6 +294,7 @@ class Session:
     def _time(self) -> None:
         budget_s = min(_TIMING_MAX_S, _TIMING_SHARE * self._job.exec_timeout_s)
         samples = self._sample(budget_s)
+        self.phases_s["null"] = samples.null_s
         candidate = interval_ms(samples.candidate, calls=samples.candidate_calls)
         reference = interval_ms(samples.reference, calls=samples.reference_calls)
         uncertainty_ms = 1e3 * samples.uncertainty_s
