@@ -15,7 +15,16 @@ from keck.errors import (
     SettingError,
     Unavailable,
 )
-from keck.messages import CheckProgress, CheckRequested, EvalDone, Heartbeat, Options, new_check_id
+from keck.messages import (
+    CheckProgress,
+    CheckRequested,
+    EvalDone,
+    Heartbeat,
+    Options,
+    Replay,
+    ReplayProgress,
+    new_check_id,
+)
 from keck.settings import Settings
 from keck.subjects import CheckKey
 from keck.sync_client import SyncClient
@@ -38,6 +47,8 @@ __all__ = [
     "NotPermitted",
     "Options",
     "QueueFull",
+    "Replay",
+    "ReplayProgress",
     "SettingError",
     "Settings",
     "SyncClient",

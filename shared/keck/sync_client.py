@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from keck.client import CheckArguments, Client, LintArguments
-from keck.messages import EvalDone, Heartbeat
+from keck.errors import Unavailable
+from keck.messages import EvalDone, Heartbeat, Replay, ReplayProgress
 from keck.settings import Settings
 from keck.subjects import CheckKey
 
@@ -78,6 +79,21 @@ class SyncClient:
     def result(self, key: CheckKey, *, timeout_s: float | None = None) -> EvalDone:
         """The verdict of a check; see :meth:`keck.Client.result`."""
         return self._wait(self._client.result(key, timeout_s=timeout_s))
+
+    def cancel(self, key: CheckKey, *, reason: str = "") -> EvalDone:
+        """End a check wherever it is; see :meth:`keck.Client.cancel`."""
+        return self._wait(self._client.cancel(key, reason=reason))
+
+    def replay(self, order: Replay) -> ReplayProgress:
+        """Do stored checks again, to the end; see :meth:`keck.Client.replay`."""
+
+        async def to_the_end() -> ReplayProgress:
+            told = [progress async for progress in self._client.replay(order)]
+            if not told:
+                raise Unavailable("the replay ended without a word")
+            return told[-1]
+
+        return self._wait(to_the_end())
 
     def executors(self) -> list[Heartbeat]:
         """Executors that are alive."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 import httpx
 import msgspec
 
 from keck.errors import BadRequest, DeadlineExceeded, KeckError, NotFound, QueueFull, Unavailable
+from keck.messages import DECODING_ERRORS, EvalDone, ReplayProgress, decode
 
-__all__ = ["error_of"]
+__all__ = ["error_of", "read_reply"]
 
 _DEFAULT_RETRY_AFTER_S: Final = 5.0
 _BY_STATUS: Final[Mapping[int, type[KeckError]]] = {
@@ -26,6 +27,16 @@ class _Problem(msgspec.Struct, frozen=True):
 
     title: str = ""
     detail: str = ""
+    status: int = 500
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    """What a request on the bus gets instead of an answer."""
+
+    error: _Problem
+
+
+_E = TypeVar("_E", EvalDone, ReplayProgress)
 
 
 def error_of(response: httpx.Response) -> KeckError:
@@ -33,10 +44,32 @@ def error_of(response: httpx.Response) -> KeckError:
     message = _words(response)
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
         return QueueFull(message, retry_after_s=_retry_after_s(response))
-    known = _BY_STATUS.get(response.status_code)
+    return _error(response.status_code, message)
+
+
+def read_reply(data: bytes, expect: type[_E]) -> _E:
+    """What a gateway answered on the bus.
+
+    Raises:
+        KeckError: what it refused.
+    """
+    try:
+        return decode(data, expect)
+    except BadRequest:
+        try:
+            problem = msgspec.msgpack.decode(data, type=_Refusal).error
+        except DECODING_ERRORS:
+            raise Unavailable("the gateway's answer cannot be read: is it of another version?") from None
+    raise _error(problem.status, problem.detail or problem.title)
+
+
+def _error(status: int, message: str) -> KeckError:
+    if status == httpx.codes.TOO_MANY_REQUESTS:
+        return QueueFull(message)
+    known = _BY_STATUS.get(status)
     if known is not None:
         return known(message)
-    return Unavailable(message) if response.is_server_error else BadRequest(message)
+    return Unavailable(message) if httpx.codes.is_server_error(status) else BadRequest(message)
 
 
 def _words(response: httpx.Response) -> str:

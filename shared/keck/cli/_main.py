@@ -9,11 +9,13 @@ import typer
 
 from keck._version import __version__
 from keck.cli._talk import say
+from keck.cli.cancel import cancel
 from keck.cli.check import check
 from keck.cli.config import config
 from keck.cli.doctor import doctor
 from keck.cli.lint import lint
 from keck.cli.nats_config import nats_config
+from keck.cli.replay import replay
 from keck.cli.up import up
 from keck.errors import BadRequest, KeckError, SettingError
 from keck.verdict import ExitCode
@@ -31,6 +33,8 @@ app = typer.Typer(
 )
 app.command()(check)
 app.command()(lint)
+app.command()(cancel)
+app.command()(replay)
 app.command()(up)
 app.command()(config)
 app.command()(doctor)

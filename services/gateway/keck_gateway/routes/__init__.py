@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from litestar.types import ControllerRouterHandler
 
-from keck_gateway.routes import checks, documentation, events, executors, health, legacy, metrics
+from keck_gateway.routes import checks, documentation, events, executors, health, legacy, metrics, replays
 
 __all__ = ["route_handlers"]
 
@@ -15,7 +15,9 @@ def route_handlers() -> list[ControllerRouterHandler]:
         *legacy.legacy_routes(),
         checks.submit,
         checks.ask,
+        checks.cancel,
         events.events,
+        replays.replay,
         executors.executors,
         health.healthz,
         metrics.metrics,
