@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from keck._version import __version__
+from keck.batches import Check, Checked
 from keck.client import Client
 from keck.errors import (
     BadRequest,
@@ -23,9 +24,11 @@ from keck.verdict import ExitCode, Fault, Verdict
 
 __all__ = [
     "BadRequest",
+    "Check",
     "CheckKey",
     "CheckProgress",
     "CheckRequested",
+    "Checked",
     "Client",
     "DeadlineExceeded",
     "EvalDone",

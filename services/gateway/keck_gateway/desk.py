@@ -66,9 +66,16 @@ class Desk:
         return key_of(request)
 
     async def judge(
-        self, request: CheckRequested, *, id_is_callers: bool, wait_s: float | None = None
+        self,
+        request: CheckRequested,
+        *,
+        id_is_callers: bool,
+        wait_s: float | None = None,
+        needs_executor: bool = True,
     ) -> EvalDone | None:
         """Store a check and wait for its verdict; None if `wait_s` is over first.
+
+        With `needs_executor` false it is queued also while nobody alive could judge it.
 
         Raises:
             DeadlineExceeded: without `wait_s`: the check's own deadline is over.
@@ -77,7 +84,8 @@ class Desk:
         key = key_of(request)
         if id_is_callers and (event := await self._decided(request)):
             return event
-        self.admission.require_executor(request)
+        if needs_executor:
+            self.admission.require_executor(request)
         left_s = max(0.0, request.deadline - time.time()) + _DEADLINE_GRACE_S
         with self.waiters.place(key) as future:
             await self.admission.admit(request, id_is_callers=id_is_callers)

@@ -10,7 +10,7 @@ import msgspec
 
 from keck.errors import BadRequest, DeadlineExceeded, KeckError, NotFound, QueueFull, Unavailable
 
-__all__ = ["error_of"]
+__all__ = ["error_for", "error_of"]
 
 _DEFAULT_RETRY_AFTER_S: Final = 5.0
 _BY_STATUS: Final[Mapping[int, type[KeckError]]] = {
@@ -30,13 +30,19 @@ class _Problem(msgspec.Struct, frozen=True):
 
 def error_of(response: httpx.Response) -> KeckError:
     """The error that a refusal means, with the gateway's own words."""
-    message = _words(response)
-    if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
-        return QueueFull(message, retry_after_s=_retry_after_s(response))
-    known = _BY_STATUS.get(response.status_code)
+    return error_for(response.status_code, _words(response), retry_after_s=_retry_after_s(response))
+
+
+def error_for(status: int, message: str, *, retry_after_s: float | None) -> KeckError:
+    """The error that a problem of this HTTP status means."""
+    if status == httpx.codes.TOO_MANY_REQUESTS:
+        return QueueFull(
+            message, retry_after_s=_DEFAULT_RETRY_AFTER_S if retry_after_s is None else retry_after_s
+        )
+    known = _BY_STATUS.get(status)
     if known is not None:
         return known(message)
-    return Unavailable(message) if response.is_server_error else BadRequest(message)
+    return Unavailable(message) if httpx.codes.is_server_error(status) else BadRequest(message)
 
 
 def _words(response: httpx.Response) -> str:
@@ -47,8 +53,8 @@ def _words(response: httpx.Response) -> str:
     return problem.detail or problem.title or f"{response.request.url} answered {response.status_code}"
 
 
-def _retry_after_s(response: httpx.Response) -> float:
+def _retry_after_s(response: httpx.Response) -> float | None:
     try:
         return float(response.headers.get("Retry-After", ""))
     except ValueError:  # absent, or the date form
-        return _DEFAULT_RETRY_AFTER_S
+        return None

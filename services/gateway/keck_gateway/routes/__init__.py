@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from litestar.types import ControllerRouterHandler
 
-from keck_gateway.routes import checks, documentation, events, executors, health, legacy, metrics
+from keck_gateway.routes import batches, checks, documentation, events, executors, health, legacy, metrics
 
 __all__ = ["route_handlers"]
 
@@ -15,6 +15,7 @@ def route_handlers() -> list[ControllerRouterHandler]:
         *legacy.legacy_routes(),
         checks.submit,
         checks.ask,
+        batches.batch,
         events.events,
         executors.executors,
         health.healthz,
