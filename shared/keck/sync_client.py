@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
@@ -92,6 +93,14 @@ class SyncClient:
     def check_patiently(self, check: Check, *, patience_s: float = PATIENCE_S) -> EvalDone:
         """One check as :meth:`check_many` does each; see :meth:`keck.Client.check_patiently`."""
         return self._wait(self._client.check_patiently(check, patience_s=patience_s))
+
+    def run(self, call: Callable[[Client], Coroutine[Any, Any, _T]]) -> Future[_T]:
+        """Begin a call of the async client on this client's thread; the future may be awaited from any event loop.
+
+        Args:
+            call: given the async client, makes the coroutine.
+        """
+        return asyncio.run_coroutine_threadsafe(call(self._client), self._loop)
 
     def follow(
         self, candidate: str, reference: str, **given: Unpack[CheckArguments]

@@ -14,6 +14,7 @@ from keck.errors import (
     KeckError,
     Misaddressed,
     NotFound,
+    NotJudged,
     QueueFull,
     Unavailable,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "Conflict",
     "Problem",
     "ShuttingDown",
+    "Unjudgeable",
     "UnsupportedMedia",
     "problem_of",
     "retry_after",
@@ -56,6 +58,10 @@ class UnsupportedMedia(KeckError):
     """The body is of a type that this route does not take."""
 
 
+class Unjudgeable(KeckError):
+    """The task is at fault: asking again does not help."""
+
+
 class ShuttingDown(Unavailable):
     """This gateway is about to end; another, or the next, answers."""
 
@@ -79,6 +85,8 @@ _KINDS: dict[type[KeckError], tuple[HTTPStatus, str, str]] = {
     Conflict: (HTTPStatus.CONFLICT, "id-in-use", "The check id is in use"),
     BodyTooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "More was sent than is taken at once"),
     UnsupportedMedia: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", "The body is of another type"),
+    NotJudged: (HTTPStatus.SERVICE_UNAVAILABLE, "not-judged", "There is no verdict on a sample"),
+    Unjudgeable: (HTTPStatus.UNPROCESSABLE_ENTITY, "task", "The task cannot be judged against"),
     NotFound: (HTTPStatus.NOT_FOUND, "not-found", "No such check"),
     QueueFull: (HTTPStatus.TOO_MANY_REQUESTS, "overloaded", "As much is waiting as may"),
     Unavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "Nobody can do this now"),
@@ -122,7 +130,7 @@ def retry_after_s(error: Exception) -> int | None:
             return max(1, math.ceil(seconds))
         case ShuttingDown():
             return 1
-        case Unavailable():
+        case Unavailable() | NotJudged():
             return _RETRY_LATER_S
         case _:
             return None

@@ -25,7 +25,14 @@ _MOST_BYTES: Final = 1 << 20
 _HASHED: Final = "sha256:"
 _HEX_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_SUBMITTED_TO: Final = ("/v1/checks", "/v1/batches", *(kind.route for kind in kinds_with_routes()))
+_SUBMITTED_TO: Final = (
+    "/v1/checks",
+    "/v1/batches",
+    "/trainers",
+    "/seed_session",
+    "/verify",
+    *(kind.route for kind in kinds_with_routes()),
+)
 
 
 class Role(IntEnum):

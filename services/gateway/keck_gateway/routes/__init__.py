@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from litestar.types import ControllerRouterHandler
 
-from keck_gateway.routes import batches, checks, documentation, events, executors, health, legacy, metrics
+from keck_gateway.routes import (
+    batches,
+    checks,
+    documentation,
+    events,
+    executors,
+    health,
+    legacy,
+    metrics,
+    trainers,
+)
 
 __all__ = ["route_handlers"]
 
@@ -22,4 +32,8 @@ def route_handlers() -> list[ControllerRouterHandler]:
         metrics.metrics,
         documentation.openapi_json,
         documentation.docs,
+        trainers.slime,
+        trainers.openrlhf,
+        trainers.seed_session,
+        trainers.verify,
     ]

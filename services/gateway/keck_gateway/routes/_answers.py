@@ -42,8 +42,10 @@ _WHY = {
     409: "The check id is in use for other content.",
     413: "The body is too large.",
     415: "The body is not JSON by its Content-Type.",
+    422: "The task is at fault: its reference fails, or there is none.",
     429: "As much is queued or waits as may; see Retry-After.",
     503: "No live executor of the needed kind, or the bus is out of reach; see Retry-After.",
+    504: "No verdict before the deadline.",
 }
 
 
