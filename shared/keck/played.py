@@ -68,9 +68,9 @@ class PlayedSystem:
 
     def __enter__(self) -> Self:
         """Start, and return once a check would be answered."""
-        self._nats.start()
-        self._thread.start()
         try:
+            self._nats.start()
+            self._thread.start()
             self._call(self._begin())
             if self._wants_gateway:
                 self.start_gateway()

@@ -100,6 +100,7 @@ class TestVerl:
         assert {result["verdict"] for result in results} == {"passed"}
         assert len([thread for thread in threading.enumerate() if thread.name == "keck-client"]) <= 20
 
+    @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
     def test_a_forked_process_has_a_client_of_its_own(self, settings: dict[str, Any]) -> None:
         """`prime` scores in a pool of processes, which may be forked after this process has a client."""
         verl.compute_score_sync("kernels", answer("passed"), REFERENCE, {}, **settings)

@@ -9,7 +9,7 @@ In the configuration (before 2026 without the leading ``reward.``)::
 =====================  ==================================================================
 manager                ``name``
 =====================  ==================================================================
-naive, dapo, limited   ``compute_score``: one call for each sample, all of them at once
+naive, dapo            ``compute_score``: one call for each sample, all of them at once
 batch                  ``compute_score_batch``
 remote, prime          ``compute_score_sync``: these take no coroutine
 =====================  ==================================================================
@@ -19,7 +19,7 @@ remote, prime          ``compute_score_sync``: these take no coroutine
 
 Where a sample could not be judged: verl has no mask in its reward path, so the call raises ``keck.NotJudged`` after its
 retries, which stops the step. With the setting ``neutral`` it scores that instead, with ``mask_sample`` 1; call
-:func:`mask_out` on the batch before advantages are used. The manager ``limited`` turns exceptions into 0.0 and other keys:
+:func:`mask_out` on the batch before advantages are used. The manager ``rate_limited`` turns exceptions into 0.0 and other keys:
 set ``neutral`` there.
 """
 
