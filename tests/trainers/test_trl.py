@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,14 +9,9 @@ import pytest
 from keck.adapters import trl as keck_trl
 from keck.played import PlayedSystem
 
-transformers = pytest.importorskip("transformers", reason="`make test-trainers` installs transformers")
 trl = pytest.importorskip("trl", reason="`make test-trainers` installs trl")
-datasets = pytest.importorskip("datasets", reason="`make test-trainers` installs datasets")
-tokenizers = pytest.importorskip("tokenizers", reason="`make test-trainers` installs tokenizers")
-torch = pytest.importorskip("torch")
 
 REFERENCE = "class Model: ...\n"
-WORDS = ["<pad>", "<eos>", "<unk>", "write", "a", "kernel", "now"]
 
 
 def answer(outcome: str) -> str:
@@ -25,38 +19,16 @@ def answer(outcome: str) -> str:
 
 
 @pytest.fixture
-def make_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A GRPO trainer with these reward functions, and nothing that comes from a hub."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def make_trainer(tiny_grpo: dict[str, Any]) -> Any:
+    """A GRPO trainer with this reward function, and nothing that comes from a hub."""
 
-    def make(*reward_funcs: Any) -> Any:
-        vocabulary = {word: number for number, word in enumerate(WORDS)}
-        words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<unk>"))
-        words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-        tokenizer = transformers.PreTrainedTokenizerFast(
-            tokenizer_object=words,
-            pad_token="<pad>",
-            eos_token="<eos>",
-            unk_token="<unk>",
-            padding_side="left",
-        )
-        model = transformers.LlamaForCausalLM(
-            transformers.LlamaConfig(
-                vocab_size=len(WORDS), hidden_size=16, intermediate_size=16, num_hidden_layers=2,
-                num_attention_heads=2, num_key_value_heads=2, pad_token_id=0, eos_token_id=1, bos_token_id=1,
-            )
-        )  # fmt: skip
-        arguments = trl.GRPOConfig(
-            output_dir=str(tmp_path), per_device_train_batch_size=4, num_generations=4, max_completion_length=4,
-            max_steps=1, use_cpu=True, bf16=False, report_to=[], logging_steps=1, save_strategy="no",
-        )  # fmt: skip
-        data = datasets.Dataset.from_dict({"prompt": ["write a kernel"] * 4, "reference": [REFERENCE] * 4})
+    def make(reward_func: Any) -> Any:
         return trl.GRPOTrainer(
-            model=model,
-            reward_funcs=list(reward_funcs),
-            args=arguments,
-            train_dataset=data,
-            processing_class=tokenizer,
+            model=tiny_grpo["model"],
+            reward_funcs=reward_func,
+            args=trl.GRPOConfig(**tiny_grpo["arguments"]),
+            train_dataset=tiny_grpo["dataset"],
+            processing_class=tiny_grpo["tokenizer"],
         )
 
     return make
