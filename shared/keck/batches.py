@@ -13,7 +13,7 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -24,6 +24,7 @@ __all__ = ["AT_ONCE", "Check", "Checked", "Checks", "as_they_come", "in_order"]
 
 AT_ONCE = 256
 """Checks of one `check_many` that are on their way at a time, unless told otherwise."""
+_END: Final = object()
 _HELD = 8
 """In order, as many times the window may be decided and wait for an earlier one."""
 
@@ -64,12 +65,17 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Checks = Iterable[Check] | AsyncIterable[Check]
-_Judge = Callable[[int, Check], Awaitable[Checked]]
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 async def as_they_come(
-    checks: Checks, judge: _Judge, *, at_once: int, hold: Callable[[], bool] = lambda: False
-) -> AsyncGenerator[Checked, None]:
+    checks: Iterable[_T] | AsyncIterable[_T],
+    judge: Callable[[int, _T], Awaitable[_R]],
+    *,
+    at_once: int,
+    hold: Callable[[], bool] = lambda: False,
+) -> AsyncGenerator[_R, None]:
     """Judge all of them, `at_once` at a time, and yield each as soon as it is decided.
 
     The next is taken only when there is room, and only while somebody iterates. Leaving the iteration cancels what is
@@ -82,8 +88,8 @@ async def as_they_come(
         hold: while it says so, no other check is begun.
     """
     source = _source_of(checks)
-    coming: asyncio.Task[Check | None] | None = asyncio.create_task(_next(source))
-    running: set[asyncio.Task[Checked]] = set()
+    coming: asyncio.Task[_T | object] | None = asyncio.create_task(_next(source))
+    running: set[asyncio.Task[_R]] = set()
     begun = 0
     try:
         while coming is not None or running:
@@ -95,10 +101,11 @@ async def as_they_come(
             done, _ = await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
             if coming in done:
                 check = coming.result()
-                if check is not None:
-                    running.add(asyncio.create_task(_judged(judge, begun, check)))
+                coming = None
+                if check is not _END:
+                    running.add(asyncio.create_task(_judged(judge, begun, check)))  # type: ignore[arg-type]  # a _T
                     begun += 1
-                coming = asyncio.create_task(_next(source)) if check is not None else None
+                    coming = asyncio.create_task(_next(source))
             for decided in running & done:
                 running.discard(decided)
                 yield decided.result()
@@ -109,7 +116,9 @@ async def as_they_come(
         await asyncio.gather(*left, return_exceptions=True)
 
 
-async def in_order(checks: Checks, judge: _Judge, *, at_once: int) -> AsyncGenerator[Checked, None]:
+async def in_order(
+    checks: Checks, judge: Callable[[int, Check], Awaitable[Checked]], *, at_once: int
+) -> AsyncGenerator[Checked, None]:
     """Judge all of them, `at_once` at a time, and yield them in the order in which they were given."""
     decided: dict[int, Checked] = {}
     expected = 0
@@ -125,18 +134,18 @@ async def in_order(checks: Checks, judge: _Judge, *, at_once: int) -> AsyncGener
                 expected += 1
 
 
-async def _judged(judge: _Judge, index: int, check: Check) -> Checked:
+async def _judged(judge: Callable[[int, _T], Awaitable[_R]], index: int, check: _T) -> _R:
     return await judge(index, check)
 
 
-async def _next(source: AsyncIterator[Check]) -> Check | None:
-    return await anext(source, None)
+async def _next(source: AsyncIterator[_T]) -> _T | object:
+    return await anext(source, _END)
 
 
-def _source_of(checks: Checks) -> AsyncIterator[Check]:
+def _source_of(checks: Iterable[_T] | AsyncIterable[_T]) -> AsyncIterator[_T]:
     return aiter(checks) if isinstance(checks, AsyncIterable) else _one_by_one(checks)
 
 
-async def _one_by_one(checks: Iterable[Check]) -> AsyncGenerator[Check, None]:
+async def _one_by_one(checks: Iterable[_T]) -> AsyncGenerator[_T, None]:
     for check in checks:
         yield check

@@ -9,6 +9,7 @@ import typer
 
 from keck._version import __version__
 from keck.cli._talk import say
+from keck.cli.batch import batch
 from keck.cli.check import check
 from keck.cli.config import config
 from keck.cli.doctor import doctor
@@ -30,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(check)
+app.command()(batch)
 app.command()(lint)
 app.command()(up)
 app.command()(config)
