@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from keck import BadRequest, CheckRequested, EvalDone, NotJudged, Verdict
-from keck.adapters import KEYS, nemo_gym, openrlhf, slime, trl, verl
+from keck.adapters import nemo_gym, openrlhf, slime, trl, verl
+from keck.adapters.score import KEYS
 from keck.messages import verdict_of
 from keck.played import PlayedSystem
 from keck.testing import sample_eval_done

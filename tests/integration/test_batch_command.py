@@ -39,7 +39,9 @@ def folder(tmp_path: Path) -> Path:
 def write(folder: Path, name: str, verdict: str) -> None:
     runs = folder / "runs"
     runs.mkdir(exist_ok=True)
-    (runs / f"{name}_kernel.py").write_text(f"# verdict: {verdict}\n# {name}\nclass ModelNew: ...\n")
+    (runs / f"{name}_kernel.py").write_text(
+        f"# verdict: {verdict}\n# {name} {folder.name}\nclass ModelNew: ...\n"
+    )
 
 
 def command(folder: Path, *more: str) -> list[str]:
@@ -154,7 +156,11 @@ def test_a_run_that_was_stopped_goes_on_and_finds_what_was_decided_meanwhile(
 
 def test_a_manifest_does_as_well(tmp_path: Path, url: str) -> None:
     lines = [
-        {"candidate": f"# verdict: {verdict}\nclass ModelNew: ...\n", "reference": REFERENCE, "name": verdict}
+        {
+            "candidate": f"# verdict: {verdict}\n# {tmp_path.name}\nclass ModelNew: ...\n",
+            "reference": REFERENCE,
+            "name": verdict,
+        }
         for verdict in ("passed", "wrong_result")
     ]
     manifest = tmp_path / "set.jsonl"

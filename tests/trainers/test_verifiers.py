@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from keck.adapters import KEYS
 from keck.adapters import verifiers as keck_vf
+from keck.adapters.score import KEYS
 from keck.played import PlayedSystem
 
 vf_package = pytest.importorskip("verifiers", reason="`make test-trainers` installs verifiers")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from keck import NotJudged
-from keck.adapters import KEYS
+from keck.adapters.score import KEYS
 from keck.adapters.verl import mask_out
 from keck.played import PlayedSystem
 

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 
 from keck import BadRequest, Options, Verdict
-from keck.adapters import KEYS, AdapterSettings, RewardPolicy, candidate_in, task_of
+from keck.adapters import AdapterSettings, RewardPolicy, candidate_in, task_of
 from keck.adapters import rewards as rewards_module
 from keck.adapters.preparation import check_or_score
 from keck.adapters.rewards import reward_for
-from keck.adapters.score import Score, format_error, not_judged, scored
+from keck.adapters.score import KEYS, Score, format_error, not_judged, scored
 from keck.messages import MAX_SOURCE_BYTES, EvalDone, verdict_of
 from keck.testing import sample_eval_done, sample_request
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from keck.adapters.extraction import Extracted, candidate_in
 from keck.adapters.rewards import RewardPolicy
-from keck.adapters.score import KEYS, Score
+from keck.adapters.score import Score
 from keck.adapters.scorer import Scorer, scorer_for
 from keck.adapters.settings import AdapterSettings, JudgeSettings
 from keck.adapters.task import Task, task_of
 
 __all__ = [
-    "KEYS",
     "AdapterSettings",
     "Extracted",
     "JudgeSettings",

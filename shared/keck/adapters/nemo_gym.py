@@ -5,7 +5,7 @@ Point an agent's ``resources_server`` at the gateway: it answers ``POST /seed_se
 into the same mapping under ``settings``.
 
 ``/verify`` gives back what it was given, with ``reward``, ``mask_sample``, ``failure_kind``, ``failure_reason`` and the other keys of
-`keck.adapters.KEYS`. The candidate is looked for in the text of the response's last message.
+`keck.adapters.score.KEYS`. The candidate is looked for in the text of the response's last message.
 
 Where a sample could not be judged: ``mask_sample`` is true, ``reward`` is 0.0, and ``failure_kind`` is one of NeMo Gym's:
 

@@ -3,7 +3,7 @@
 The label is the reference's source (:func:`keck.adapters.task_of`). Settings are a mapping ``keck`` of slime's own arguments
 (``--custom-config-path`` reads one from YAML); without it Keck's environment variables hold.
 
-With ``--reward-key score`` the reward is a dict with ``score`` and the keys of `keck.adapters.KEYS`; without a key a number.
+With ``--reward-key score`` the reward is a dict with ``score`` and the keys of `keck.adapters.score.KEYS`; without a key a number.
 
 Where a sample could not be judged: ``remove_sample`` is set, which takes it out of the loss. slime still counts its reward
 when it centres those of a group, so it gets the mean of the others of its group that were judged, where the whole group

@@ -15,7 +15,7 @@ remote, prime          ``compute_score_sync``: these take no coroutine
 =====================  ==================================================================
 
 ``reward_kwargs`` are settings (:class:`keck.adapters.AdapterSettings`). The ground truth is the reference's source
-(:func:`keck.adapters.task_of`). The answer is a dict with ``score`` and the keys of `keck.adapters.KEYS`.
+(:func:`keck.adapters.task_of`). The answer is a dict with ``score`` and the keys of `keck.adapters.score.KEYS`.
 
 Where a sample could not be judged: verl has no mask in its reward path, so the call raises ``keck.NotJudged`` after its
 retries, which stops the step. With the setting ``neutral`` it scores that instead, with ``mask_sample`` 1; call

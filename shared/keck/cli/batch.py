@@ -31,7 +31,6 @@ from keck.cli._talk import plain, print_data, print_json, say, settings_and_logs
 from keck.client import CheckArguments, Client, options_from
 from keck.errors import BadRequest
 from keck.evaluation import (
-    FAST_P,
     Entry,
     Result,
     Results,
@@ -42,6 +41,7 @@ from keck.evaluation import (
 )
 from keck.evaluation.judging import HowToJudge, Judge, judge_entry, left_to_judge
 from keck.evaluation.report import Report, write_report
+from keck.evaluation.scores import FAST_P
 from keck.kinds import kind_named
 from keck.messages import EvalDone, Options
 from keck.settings import Settings

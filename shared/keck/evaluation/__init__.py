@@ -6,10 +6,9 @@ from keck.evaluation.entries import Entry
 from keck.evaluation.manifest import entries_in_manifest
 from keck.evaluation.naming import Found, entries_in
 from keck.evaluation.results import Result, Results
-from keck.evaluation.scores import FAST_P, Summary, summaries_of
+from keck.evaluation.scores import Summary, summaries_of
 
 __all__ = [
-    "FAST_P",
     "Entry",
     "Found",
     "Result",
