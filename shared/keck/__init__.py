@@ -17,6 +17,7 @@ from keck.errors import (
     SettingError,
     Unavailable,
 )
+from keck.load import Load, Queue
 from keck.messages import CheckProgress, CheckRequested, EvalDone, Heartbeat, Options, new_check_id
 from keck.settings import Settings
 from keck.subjects import CheckKey
@@ -37,11 +38,13 @@ __all__ = [
     "Fault",
     "Heartbeat",
     "KeckError",
+    "Load",
     "Misaddressed",
     "NotFound",
     "NotJudged",
     "NotPermitted",
     "Options",
+    "Queue",
     "QueueFull",
     "SettingError",
     "Settings",

@@ -16,6 +16,7 @@ from keck.batches import AT_ONCE, Check, Checked, Checks, as_they_come, in_order
 from keck.errors import BadRequest, DeadlineExceeded, KeckError
 from keck.kinds import kind_named
 from keck.kinds.lint import LINT
+from keck.load import Load
 from keck.messages import (
     CheckProgress,
     CheckRequested,
@@ -249,6 +250,16 @@ class Client:
     async def executors(self) -> list[Heartbeat]:
         """Executors that are alive."""
         return await self._transport.executors()
+
+    async def load(self) -> Load:
+        """All live workers, and what waits for them."""
+        return await self._transport.load()
+
+    async def watch(self, run: str = "default") -> AsyncGenerator[CheckProgress | EvalDone, None]:
+        """What happens to the checks of a run from now on, without an end; what is missed is not told again."""
+        async with aclosing(self._transport.watch(run)) as events:
+            async for event in events:
+                yield event
 
 
 def options_from(given: Options | Mapping[str, Any] | None) -> Options:

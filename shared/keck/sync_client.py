@@ -11,6 +11,7 @@ from typing import Any, Final, Self, TypeVar, Unpack
 
 from keck.batches import AT_ONCE, Check, Checked, Checks
 from keck.client import CheckArguments, Client, LintArguments
+from keck.load import Load
 from keck.messages import CheckProgress, EvalDone, Heartbeat
 from keck.patience import PATIENCE_S
 from keck.settings import Settings
@@ -125,6 +126,14 @@ class SyncClient:
     def executors(self) -> list[Heartbeat]:
         """Executors that are alive."""
         return self._wait(self._client.executors())
+
+    def load(self) -> Load:
+        """All live workers, and what waits for them."""
+        return self._wait(self._client.load())
+
+    def watch(self, run: str = "default") -> Iterator[CheckProgress | EvalDone]:
+        """What happens to the checks of a run from now on; see :meth:`keck.Client.watch`."""
+        return self._iterate(self._client.watch(run))
 
     def _iterate(self, events: AsyncGenerator[_T, None]) -> Iterator[_T]:
         """The same, one blocking step at a time; leaving the iteration ends it there too."""

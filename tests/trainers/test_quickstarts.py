@@ -63,7 +63,7 @@ async def test_nemo_gym() -> None:
 
 
 async def test_verifiers() -> None:
-    pytest.importorskip("verifiers.v1.task", reason="`make test-trainers` installs verifiers")
+    pytest.importorskip("verifiers.v1.trace", reason="`make test-trainers` installs verifiers")
     from verifiers.v1.trace import Trace
 
     left = await run_snippet("verifiers", __name__="quickstart")

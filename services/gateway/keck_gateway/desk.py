@@ -17,6 +17,7 @@ from keck_gateway.admission import Admission
 from keck_gateway.bodies import CheckBody, CheckState, require_name
 from keck_gateway.lookup import Lookup
 from keck_gateway.progress_feed import ProgressFeed
+from keck_gateway.run_stream import RunStreams
 from keck_gateway.waiters import Waiters
 
 __all__ = ["Desk", "key_of"]
@@ -34,6 +35,7 @@ class Desk:
         self.settings = settings
         self.waiters = Waiters(bus, limit=settings.max_waiting)
         self.feed = ProgressFeed(bus)
+        self.watched = RunStreams(bus)
         self.lookup = Lookup(bus)
         self.admission = Admission(bus, lookup=self.lookup, fleet=fleet)
 

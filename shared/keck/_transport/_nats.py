@@ -13,7 +13,10 @@ from keck._transport._verdicts import Verdicts
 from keck.bus import Bus, connect
 from keck.errors import BadRequest
 from keck.fleet import Fleet
+from keck.load import Load
 from keck.messages import CheckProgress, CheckRequested, EvalDone, Heartbeat, decode
+from keck.queues import load_of
+from keck.run_feed import RunFeed
 from keck.settings import Settings
 from keck.subjects import CheckKey
 
@@ -82,10 +85,25 @@ class NatsTransport:
 
     async def executors(self) -> list[Heartbeat]:
         """Executors with a recent heartbeat."""
+        return (await self._watched_fleet()).executors()
+
+    async def load(self) -> Load:
+        """Workers by their heartbeats; queues as the server tells of its consumers, where this user may ask."""
+        return await load_of(self._connected, await self._watched_fleet())
+
+    async def watch(self, run: str) -> AsyncGenerator[CheckProgress | EvalDone, None]:
+        """What is heard of a run; subscriptions outlast a lost connection."""
+        async with RunFeed(self._connected, run) as feed:
+            while True:
+                event = await feed.next()
+                if event is not None:
+                    yield event
+
+    async def _watched_fleet(self) -> Fleet:
         if self._fleet is None:
             self._fleet = Fleet(self._connected)
             await self._fleet.start()
-        return self._fleet.executors()
+        return self._fleet
 
     @property
     def _connected(self) -> Bus:

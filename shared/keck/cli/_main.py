@@ -15,7 +15,9 @@ from keck.cli.config import config
 from keck.cli.doctor import doctor
 from keck.cli.lint import lint
 from keck.cli.nats_config import nats_config
+from keck.cli.top import top
 from keck.cli.up import up
+from keck.cli.watch import watch
 from keck.errors import BadRequest, KeckError, SettingError
 from keck.verdict import ExitCode
 
@@ -34,6 +36,8 @@ app.command()(check)
 app.command()(batch)
 app.command()(lint)
 app.command()(up)
+app.command()(watch)
+app.command()(top)
 app.command()(config)
 app.command()(doctor)
 app.command()(nats_config)

@@ -12,6 +12,7 @@ from keck_gateway.routes import (
     executors,
     health,
     legacy,
+    load,
     metrics,
     trainers,
 )
@@ -27,7 +28,9 @@ def route_handlers() -> list[ControllerRouterHandler]:
         checks.ask,
         batches.batch,
         events.events,
+        events.run_events,
         executors.executors,
+        load.load,
         health.healthz,
         metrics.metrics,
         documentation.openapi_json,
