@@ -31,14 +31,27 @@ class RunFeed:
 
     async def __aenter__(self) -> Self:
         """Begin to listen."""
+        listening = asyncio.create_task(self._listen())
+        try:
+            await asyncio.shield(listening)
+        except asyncio.CancelledError:
+            # nats-py's reader trips over a flush that was cancelled: let it end first.
+            await asyncio.gather(listening, return_exceptions=True)
+            await self._stop()
+            raise
+        return self
+
+    async def _listen(self) -> None:
         for subject in (subjects.progress(self._run, "*"), f"live.eval.done.{self._run}.>"):
             self._subscriptions.append(await self._bus.subscribe(subject, self._heard))
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Listen no more."""
+        await self._stop()
+
+    async def _stop(self) -> None:
         if not self._bus.nc.is_closed:
             for subscription in self._subscriptions:
                 await subscription.unsubscribe()
