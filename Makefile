@@ -17,10 +17,10 @@ endif
 export UV_HTTP_TIMEOUT ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup preflight fmt check test test-gpu fuzz chaos bench bench-sandbox docs run demo
+.PHONY: help setup preflight fmt check test test-gpu test-trainers fuzz chaos bench bench-sandbox docs run demo
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
 
 setup: $(INSTALLED) ## make .venv and install everything into it
 
@@ -39,6 +39,16 @@ test: $(INSTALLED) ## all tests; those that need a GPU are skipped where there i
 
 test-gpu: $(INSTALLED) ## only the tests that need a GPU
 	$(BIN)/python -m pytest -m gpu
+
+test-trainers: $(INSTALLED) ## the adapters through the trainers' own packages, each set in an environment of its own
+	@set -e; for list in tests/trainers/requirements/*.txt; do \
+		own=.venv/trainers/$$(basename $$list .txt); \
+		test -x $$own/bin/python || $(BIN)/python -m venv --without-pip $$own; \
+		$(BIN)/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])' \
+			> $$($$own/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/beside.pth; \
+		$(BIN)/uv pip install --python $$own/bin/python --no-deps -r $$list; \
+		PATH="$$PATH:$(CURDIR)/$(BIN)" $$own/bin/python -m pytest -W default tests/trainers; \
+	done
 
 FUZZ_SECONDS ?= 3600
 fuzz: $(INSTALLED) ## FUZZ_SECONDS (an hour) of hostile input to everything that reads some; fails on a finding

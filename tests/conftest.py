@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from keck import CheckRequested, EvalDone, Verdict
 from keck.bus import Bus
 from keck.embedded import gpu_names
+from keck.messages import verdict_of
+from keck.played import PlayedSystem
 from keck.streams import provision
-from keck.testing import NatsServer
+from keck.testing import NatsServer, sample_eval_done
 
 
 @pytest.fixture
@@ -27,6 +31,31 @@ async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
     async with await Bus.connect(nats_server.url, name="test") as connected:
         await provision(connected, storage="embedded")
         yield connected
+
+
+@pytest.fixture(scope="session")
+def _played_system() -> Iterator[PlayedSystem]:
+    with PlayedSystem() as system:
+        yield system
+
+
+@pytest.fixture
+def played(_played_system: PlayedSystem) -> PlayedSystem:
+    """A system whose judge is played by the candidates: each says in a line ``# verdict:`` what it wants."""
+    _played_system.answer = _as_the_candidate_says
+    _played_system.requests.clear()
+    return _played_system
+
+
+def _as_the_candidate_says(request: CheckRequested) -> EvalDone | None:
+    """The verdict; ``nothing`` is never answered."""
+    wanted = re.search(r"# verdict: (\w+)", request.candidate)
+    name = wanted[1] if wanted else "passed"
+    if name == "nothing":
+        return None
+    if name == "passed":
+        return sample_eval_done(request)
+    return verdict_of(request, Verdict(name), stage="correctness", message=f"because {name}", log="log")
 
 
 # How long an example takes says something of the machine, not of the code.
@@ -45,6 +74,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how much a machine without a GPU left untested."""
-    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "gpu" in report.keywords]
+    skipped = [
+        report
+        for report in terminalreporter.stats.get("skipped", [])
+        if "gpu" in getattr(report, "keywords", ())
+    ]
     if skipped:
         terminalreporter.write_line(f"{len(skipped)} tests need a GPU and were skipped: there is none here")

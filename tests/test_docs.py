@@ -303,6 +303,20 @@ def test_every_command_that_a_page_names_exists(page: Path) -> None:
     assert named <= set(COMMANDS)
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_examples_in_its_help_and_speaks_json(name: str) -> None:
+    examples = re.findall(rf"`(keck {name}\b[^`]*)`", COMMANDS[name].help)
+    assert examples, "an example of a call, in backticks"
+    options = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+    assert "--json" in options
+    used = {
+        option
+        for example in examples
+        for option in re.findall(r"(?<=\s)--[a-z-]+", example.partition("|")[0])
+    }
+    assert used - {"--json"} <= options
+
+
 @every_page
 def test_every_make_target_that_a_page_names_exists(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from keck._version import __version__
+from keck.batches import Check, Checked
 from keck.client import Client
 from keck.errors import (
     BadRequest,
@@ -10,11 +11,13 @@ from keck.errors import (
     KeckError,
     Misaddressed,
     NotFound,
+    NotJudged,
     NotPermitted,
     QueueFull,
     SettingError,
     Unavailable,
 )
+from keck.load import Load, Queue
 from keck.messages import (
     CheckProgress,
     CheckRequested,
@@ -32,9 +35,11 @@ from keck.verdict import ExitCode, Fault, Verdict
 
 __all__ = [
     "BadRequest",
+    "Check",
     "CheckKey",
     "CheckProgress",
     "CheckRequested",
+    "Checked",
     "Client",
     "DeadlineExceeded",
     "EvalDone",
@@ -42,10 +47,13 @@ __all__ = [
     "Fault",
     "Heartbeat",
     "KeckError",
+    "Load",
     "Misaddressed",
     "NotFound",
+    "NotJudged",
     "NotPermitted",
     "Options",
+    "Queue",
     "QueueFull",
     "Replay",
     "ReplayProgress",

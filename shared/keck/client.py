@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
 from types import TracebackType
@@ -11,9 +12,11 @@ from typing import Any, Self, TypedDict, Unpack
 import msgspec
 
 from keck._transport import transport_for
-from keck.errors import BadRequest, DeadlineExceeded
+from keck.batches import AT_ONCE, Check, Checked, Checks, as_they_come, in_order
+from keck.errors import BadRequest, DeadlineExceeded, KeckError
 from keck.kinds import kind_named
 from keck.kinds.lint import LINT
+from keck.load import Load
 from keck.messages import (
     CheckProgress,
     CheckRequested,
@@ -25,6 +28,7 @@ from keck.messages import (
     ReplayProgress,
     new_request,
 )
+from keck.patience import PATIENCE_S, patiently
 from keck.settings import Settings, load
 from keck.subjects import CheckKey
 
@@ -32,6 +36,8 @@ __all__ = ["DEFAULT_URL", "CheckArguments", "Client", "LintArguments", "lint_arg
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 """Where ``keck up`` listens if told nothing else."""
+_DEADLINE_GRACE_S = 30.0
+"""Whoever holds a check that is past its deadline says so; where nobody does, this is how long it is waited for."""
 
 
 class CheckArguments(TypedDict, total=False):
@@ -142,6 +148,50 @@ class Client:
         )
         return await _within(timeout_s, request.check_id, self._transport.submit_and_wait(request))
 
+    async def check_many(
+        self,
+        checks: Checks,
+        *,
+        at_once: int = AT_ONCE,
+        ordered: bool = False,
+        patience_s: float = PATIENCE_S,
+    ) -> AsyncGenerator[Checked, None]:
+        """Judge any number of checks and yield what becomes of each, as they are decided.
+
+        One that cannot be judged comes back with its error and leaves the others alone. A full queue is waited for, a
+        lost connection made again. Leave early through :func:`contextlib.aclosing`, which cancels what is on its way
+        here; what was submitted is judged all the same.
+
+        Args:
+            checks: taken one by one, as there is room; an iterable or an async iterable.
+            at_once: how many are on their way at a time.
+            ordered: yield them in the order in which they were given.
+            patience_s: seconds that Keck may be out of reach before a check comes back as `Unavailable`.
+        """
+        if at_once < 1:
+            raise BadRequest(f"at_once={at_once}: must be 1 or more")
+
+        async def judge(index: int, check: Check) -> Checked:
+            try:
+                return Checked(index=index, check=check, verdict=await self._judged(check, patience_s))
+            except KeckError as error:
+                return Checked(index=index, check=check, error=error)
+
+        window = in_order if ordered else as_they_come
+        async with aclosing(window(checks, judge, at_once=at_once)) as decided:
+            async for checked in decided:
+                yield checked
+
+    async def check_patiently(self, check: Check, *, patience_s: float = PATIENCE_S) -> EvalDone:
+        """One check as :meth:`check_many` does each: for callers that are many by themselves.
+
+        Raises:
+            BadRequest: it could never work.
+            DeadlineExceeded: nobody decided it before its deadline.
+            QueueFull, Unavailable: still, when the deadline or `patience_s` was over.
+        """
+        return await self._judged(check, patience_s)
+
     async def lint(
         self,
         reference: str,
@@ -176,6 +226,14 @@ class Client:
         async with aclosing(self._transport.follow(request)) as events:
             async for event in events:
                 yield event
+
+    async def _judged(self, check: Check, patience_s: float) -> EvalDone:
+        request = _request(**msgspec.structs.asdict(check))
+        verdict = patiently(
+            lambda: self._transport.submit_and_wait(request), until=request.deadline, patience_s=patience_s
+        )
+        left_s = request.deadline - time.time() + _DEADLINE_GRACE_S
+        return await _within(left_s, request.check_id, verdict)
 
     async def result(self, key: CheckKey, *, timeout_s: float | None = None) -> EvalDone:
         """The verdict of a check, which may be there already.
@@ -216,6 +274,16 @@ class Client:
     async def executors(self) -> list[Heartbeat]:
         """Executors that are alive."""
         return await self._transport.executors()
+
+    async def load(self) -> Load:
+        """All live workers, and what waits for them."""
+        return await self._transport.load()
+
+    async def watch(self, run: str = "default") -> AsyncGenerator[CheckProgress | EvalDone, None]:
+        """What happens to the checks of a run from now on, without an end; what is missed is not told again."""
+        async with aclosing(self._transport.watch(run)) as events:
+            async for event in events:
+                yield event
 
 
 def options_from(given: Options | Mapping[str, Any] | None) -> Options:

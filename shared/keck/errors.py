@@ -10,6 +10,7 @@ The tree::
     ├── Unavailable          bus or service out of reach, or no worker of the needed kind
     │   └── NotPermitted     the bus answers, but refuses this to the user we are
     ├── DeadlineExceeded     the caller's own waiting time is over; the check goes on
+    ├── NotJudged            an adapter has no verdict on a sample, and its trainer no way to leave it out
     ├── SettingError         an environment variable that cannot be read
     ├── ArtifactMissing      a build that should be in the store is not
     ├── ArtifactCorrupt      bytes that do not match their hash
@@ -29,6 +30,7 @@ __all__ = [
     "KeckError",
     "Misaddressed",
     "NotFound",
+    "NotJudged",
     "NotPermitted",
     "QueueFull",
     "Reject",
@@ -76,6 +78,10 @@ class NotPermitted(Unavailable):
 
 class DeadlineExceeded(KeckError):
     """The caller stopped waiting; the check itself may still finish."""
+
+
+class NotJudged(KeckError):
+    """A sample could not be judged for reasons that are not the model's."""
 
 
 class SettingError(KeckError):

@@ -97,6 +97,12 @@ CODES: dict[str, _Code] = {
         "warn",
         by_policy=False,
     ),
+    "timing.calls_merged": _Code(
+        "Calls that are enqueued together take much less each than a call alone: the speedup is computed from the latter.",
+        "warn",
+        "warn",
+        by_policy=False,
+    ),
     "timing.device_busy": _Code(
         "Before most bursts the GPU was not idle when it should have been.", "info", "info", by_policy=False
     ),

@@ -264,7 +264,7 @@ class Correctness(msgspec.Struct, frozen=True, kw_only=True):
     """Elements compared."""
     tolerance: Tolerance
     weights: Literal["copied", "seeded", "none"]
-    comparison: Literal["tolerance", "scaled"] = "tolerance"
+    comparison: Literal["tolerance", "scaled", "accept_output"] = "tolerance"
     """``scaled``: an answer that computes nothing passes the tolerance, so errors count against the spread of at least
     one output."""
     oracle: Literal["fp64", "fp32"] = "fp32"
@@ -288,8 +288,8 @@ class NullAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """On the task's own stress sets besides; null where it has none, or that was not needed."""
     max_abs_err: float
     """Largest error, as far as was looked: whatever is refuted early is not looked at further."""
-    of_allowed: float
-    """Largest error in parts of what the tolerance allows at that element; above 1 fails."""
+    of_allowed: float | None = None
+    """Largest error in parts of what the tolerance allows at that element; above 1 fails. Null where the task decides."""
 
 
 class Lint(msgspec.Struct, frozen=True, kw_only=True):
@@ -297,7 +297,7 @@ class Lint(msgspec.Struct, frozen=True, kw_only=True):
 
     weak: bool
     """Some null answer passes whatever comparison there is."""
-    comparison: Literal["tolerance", "scaled"]
+    comparison: Literal["tolerance", "scaled", "accept_output"]
     answers: list[NullAnswer]
     repeat_max_abs_err: float
     """Between two calls on the same inputs; 0: the same to the last bit."""
@@ -325,6 +325,13 @@ class EventsMs(msgspec.Struct, frozen=True, kw_only=True):
     reference: float
 
 
+class AloneMs(msgspec.Struct, frozen=True, kw_only=True):
+    """Median milliseconds of a call that had the device to itself, by the judge's clock."""
+
+    candidate: float
+    reference: float
+
+
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """How long both sides took, by the judge's clock."""
 
@@ -341,6 +348,10 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     clock: Literal["outside"] = "outside"
     noise: float
     """Spread of the candidate's times: interquartile range over median."""
+    alone_ms: AloneMs | None = None
+    """Measured where calls are enqueued together and the candidate gains: what one of them takes by itself."""
+    charged_ms: float | None = None
+    """What the speedup is computed from in the place of the candidate's median, where single calls take much longer."""
 
 
 class Flag(msgspec.Struct, frozen=True, kw_only=True):

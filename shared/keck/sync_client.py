@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Final, Self, TypeVar, Unpack
 
+from keck.batches import AT_ONCE, Check, Checked, Checks
 from keck.client import CheckArguments, Client, LintArguments
 from keck.errors import Unavailable
-from keck.messages import EvalDone, Heartbeat, Replay, ReplayProgress
+from keck.load import Load
+from keck.messages import CheckProgress, EvalDone, Heartbeat, Replay, ReplayProgress
+from keck.patience import PATIENCE_S
 from keck.settings import Settings
 from keck.subjects import CheckKey
 
 __all__ = ["SyncClient"]
 
 _T = TypeVar("_T")
+_END: Final = object()
 
 
 class SyncClient:
@@ -70,6 +75,45 @@ class SyncClient:
         """Queue a check and wait for its verdict; see :meth:`keck.Client.check`."""
         return self._wait(self._client.check(candidate, reference, timeout_s=timeout_s, **given))
 
+    def check_many(
+        self,
+        checks: Checks,
+        *,
+        at_once: int = AT_ONCE,
+        ordered: bool = False,
+        patience_s: float = PATIENCE_S,
+    ) -> Iterator[Checked]:
+        """Judge any number of checks; see :meth:`keck.Client.check_many`.
+
+        `checks` is read on the client's own thread. Nothing goes on between two steps of the iteration but what is on
+        its way already.
+        """
+        return self._iterate(
+            self._client.check_many(checks, at_once=at_once, ordered=ordered, patience_s=patience_s)
+        )
+
+    def check_patiently(self, check: Check, *, patience_s: float = PATIENCE_S) -> EvalDone:
+        """One check as :meth:`check_many` does each; see :meth:`keck.Client.check_patiently`."""
+        return self._wait(self._client.check_patiently(check, patience_s=patience_s))
+
+    def run(self, call: Callable[[Client], Coroutine[Any, Any, _T]]) -> Future[_T]:
+        """Begin a call of the async client on this client's thread; the future may be awaited from any event loop.
+
+        Args:
+            call: given the async client, makes the coroutine.
+        """
+        return asyncio.run_coroutine_threadsafe(call(self._client), self._loop)
+
+    def follow(
+        self, candidate: str, reference: str, **given: Unpack[CheckArguments]
+    ) -> Iterator[CheckProgress | EvalDone]:
+        """Queue a check and yield its progress, the verdict last; see :meth:`keck.Client.follow`."""
+        return self._iterate(self._client.follow(candidate, reference, **given))
+
+    def events(self, key: CheckKey) -> Iterator[CheckProgress | EvalDone]:
+        """Progress of a check from now on, the verdict last; see :meth:`keck.Client.events`."""
+        return self._iterate(self._client.events(key))
+
     def lint(
         self, reference: str, *, timeout_s: float | None = None, **given: Unpack[LintArguments]
     ) -> EvalDone:
@@ -99,6 +143,26 @@ class SyncClient:
         """Executors that are alive."""
         return self._wait(self._client.executors())
 
+    def load(self) -> Load:
+        """All live workers, and what waits for them."""
+        return self._wait(self._client.load())
+
+    def watch(self, run: str = "default") -> Iterator[CheckProgress | EvalDone]:
+        """What happens to the checks of a run from now on; see :meth:`keck.Client.watch`."""
+        return self._iterate(self._client.watch(run))
+
+    def _iterate(self, events: AsyncGenerator[_T, None]) -> Iterator[_T]:
+        """The same, one blocking step at a time; leaving the iteration ends it there too."""
+        try:
+            while True:
+                event = self._wait(_step(events))
+                if event is _END:
+                    return
+                yield event  # type: ignore[misc]  # not the end, so a _T
+        finally:
+            if not self._loop.is_closed():
+                self._wait(events.aclose())
+
     def _wait(self, call: Coroutine[Any, Any, _T]) -> _T:
         future = asyncio.run_coroutine_threadsafe(call, self._loop)
         try:
@@ -111,3 +175,7 @@ class SyncClient:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+async def _step(events: AsyncGenerator[_T, None]) -> _T | object:
+    return await anext(events, _END)

@@ -13,7 +13,9 @@ import keck
 HEAVY = ["torch", "numpy", "litestar", "uvicorn", "nats", "httpx", "typer", "rich"]
 
 
-@pytest.mark.parametrize("module", ["keck", "keck.embedded", "keck.kinds", "keck.cli"])
+@pytest.mark.parametrize(
+    "module", ["keck", "keck.adapters", "keck.embedded", "keck.evaluation", "keck.kinds", "keck.cli"]
+)
 def test_all_is_sorted_and_everything_in_it_exists(module: str) -> None:
     package = importlib.import_module(module)
     assert list(package.__all__) == sorted(package.__all__)

@@ -21,6 +21,7 @@ from keck_gateway.lookup import COMPILER, Lookup
 from keck_gateway.overdue import Overdue
 from keck_gateway.progress_feed import ProgressFeed
 from keck_gateway.replay import Replays
+from keck_gateway.run_stream import RunStreams
 from keck_gateway.waiters import Waiters
 
 __all__ = ["Desk", "key_of"]
@@ -37,6 +38,7 @@ class Desk:
         self.fleet = fleet
         self.settings = settings
         self.feed = ProgressFeed(bus)
+        self.watched = RunStreams(bus)
         self.lookup = Lookup(bus, is_served=self._is_served)
         self.admission = Admission(bus, lookup=self.lookup, fleet=fleet)
         self.replays = Replays(bus)
@@ -79,9 +81,16 @@ class Desk:
         return key_of(request)
 
     async def judge(
-        self, request: CheckRequested, *, id_is_callers: bool, wait_s: float | None = None
+        self,
+        request: CheckRequested,
+        *,
+        id_is_callers: bool,
+        wait_s: float | None = None,
+        needs_executor: bool = True,
     ) -> EvalDone | None:
         """Store a check and wait for its verdict; None if `wait_s` is over first.
+
+        With `needs_executor` false it is queued also while nobody alive could judge it.
 
         Raises:
             DeadlineExceeded: without `wait_s`: the check's own deadline is over.
@@ -90,7 +99,8 @@ class Desk:
         key = key_of(request)
         if id_is_callers and (event := await self._decided(request)):
             return event
-        self.admission.require_executor(request)
+        if needs_executor:
+            self.admission.require_executor(request)
         left_s = max(0.0, request.deadline - time.time()) + _DEADLINE_GRACE_S
         with self.waiters.place(key) as future:
             await self.admission.admit(request, id_is_callers=id_is_callers)

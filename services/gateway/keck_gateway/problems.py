@@ -14,6 +14,7 @@ from keck.errors import (
     KeckError,
     Misaddressed,
     NotFound,
+    NotJudged,
     QueueFull,
     Unavailable,
 )
@@ -23,13 +24,16 @@ __all__ = [
     "MAX_BODY_BYTES",
     "PROBLEM_JSON",
     "RETRY_LATER",
+    "BodyTooLarge",
     "CallerGone",
     "Conflict",
     "Problem",
     "ShuttingDown",
+    "Unjudgeable",
     "UnsupportedMedia",
     "problem_of",
     "retry_after",
+    "retry_after_s",
 ]
 
 PROBLEM_JSON = "application/problem+json"
@@ -37,7 +41,8 @@ MAX_BODY_BYTES = 2 * 1024 * 1024
 """Largest request body: two sources of the largest size with room for their escapes."""
 
 
-RETRY_LATER = {"Retry-After": "5"}
+_RETRY_LATER_S = 5
+RETRY_LATER = {"Retry-After": str(_RETRY_LATER_S)}
 """For failures that pass by themselves."""
 
 
@@ -45,8 +50,16 @@ class Conflict(KeckError):
     """The id is in use for other content."""
 
 
+class BodyTooLarge(KeckError):
+    """More was sent than is taken at once."""
+
+
 class UnsupportedMedia(KeckError):
     """The body is of a type that this route does not take."""
+
+
+class Unjudgeable(KeckError):
+    """The task is at fault: asking again does not help."""
 
 
 class ShuttingDown(Unavailable):
@@ -70,7 +83,10 @@ _KINDS: dict[type[KeckError], tuple[HTTPStatus, str, str]] = {
     Misaddressed: (HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "The stored verdict is another check's"),
     BadRequest: (HTTPStatus.BAD_REQUEST, "bad-request", "The request cannot be understood"),
     Conflict: (HTTPStatus.CONFLICT, "id-in-use", "The check id is in use"),
+    BodyTooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "More was sent than is taken at once"),
     UnsupportedMedia: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", "The body is of another type"),
+    NotJudged: (HTTPStatus.SERVICE_UNAVAILABLE, "not-judged", "There is no verdict on a sample"),
+    Unjudgeable: (HTTPStatus.UNPROCESSABLE_ENTITY, "task", "The task cannot be judged against"),
     NotFound: (HTTPStatus.NOT_FOUND, "not-found", "No such check"),
     QueueFull: (HTTPStatus.TOO_MANY_REQUESTS, "overloaded", "As much is waiting as may"),
     Unavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "Nobody can do this now"),
@@ -103,15 +119,21 @@ def problem_of(error: Exception, *, where: str = "") -> Problem:
 
 def retry_after(error: Exception) -> dict[str, str]:
     """The ``Retry-After`` header where asking again makes sense; empty where it does not."""
+    seconds = retry_after_s(error)
+    return {} if seconds is None else {"Retry-After": str(seconds)}
+
+
+def retry_after_s(error: Exception) -> int | None:
+    """Whole seconds after which asking again makes sense; None where it does not."""
     match error:
         case QueueFull(retry_after_s=seconds):
-            return {"Retry-After": str(max(1, math.ceil(seconds)))}
+            return max(1, math.ceil(seconds))
         case ShuttingDown():
-            return {"Retry-After": "1"}
-        case Unavailable():
-            return dict(RETRY_LATER)
+            return 1
+        case Unavailable() | NotJudged():
+            return _RETRY_LATER_S
         case _:
-            return {}
+            return None
 
 
 def _of_keck_error(error: KeckError) -> Problem:

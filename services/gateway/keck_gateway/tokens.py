@@ -29,6 +29,9 @@ _SUBMITTED_TO: Final = (
     "/v1/checks",
     "/v1/batches",
     "/v1/replays",
+    "/trainers",
+    "/seed_session",
+    "/verify",
     *(kind.route for kind in kinds_with_routes()),
 )
 

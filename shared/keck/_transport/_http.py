@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -12,9 +12,12 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
+from keck._transport._batches import Batches
+from keck._transport._lines import lines_of
 from keck._transport._problems import error_of
 from keck._transport._sse import server_sent_events
 from keck.errors import Unavailable
+from keck.load import Load
 from keck.messages import (
     CheckProgress,
     CheckRequested,
@@ -42,6 +45,7 @@ _DEFAULTS: Final[dict[str, Any]] = msgspec.to_builtins(Options())
 _verdict = msgspec.json.Decoder(EvalDone)
 _progress = msgspec.json.Decoder(CheckProgress)
 _told = msgspec.json.Decoder(ReplayProgress)
+_load = msgspec.json.Decoder(Load)
 _heartbeats = msgspec.json.Decoder(list[Heartbeat])
 
 
@@ -61,12 +65,14 @@ class HttpTransport:
             # A proxy in the environment leads outside, never to this machine.
             trust_env=urlsplit(self._url).hostname not in _LOOPBACK,
         )
+        self._batches = Batches(self._http, pauses_s=_PAUSES_S)
 
     async def open(self) -> None:
         """Nothing to do: connections are made as they are needed."""
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; whoever still waits is cancelled."""
+        await self._batches.close()
         await self._http.aclose()
 
     async def submit(self, request: CheckRequested) -> CheckKey:
@@ -75,7 +81,9 @@ class HttpTransport:
         return CheckKey(request.run, request.check_id, request.generation)
 
     async def submit_and_wait(self, request: CheckRequested) -> EvalDone:
-        """``POST /v1/checks?wait=…``, then its events if that was too short."""
+        """``POST /v1/checks?wait=…``, then its events if that was too short; in bulk on a connection that many share."""
+        if request.lane == "bulk":
+            return await self._batches.judge(msgspec.json.encode(_body(request)))
         wait = {"wait": _WAIT_S}
         timeout = httpx.Timeout(_WAIT_S + _ANSWER_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S, pool=None)
         response = await self._ask("POST", "/v1/checks", json=_body(request), params=wait, timeout=timeout)
@@ -92,22 +100,21 @@ class HttpTransport:
 
     async def events(self, key: CheckKey) -> AsyncGenerator[CheckProgress | EvalDone, None]:
         """``GET /v1/checks/{id}/events``, taken up again where the connection breaks."""
-        failures = 0
-        while True:
-            try:
-                async with aclosing(self._stream(key)) as events:
-                    async for event in events:
-                        failures = 0
-                        yield event
-                        if isinstance(event, EvalDone):
-                            return
-                reason = "it closed the event stream before the verdict"
-            except httpx.TransportError as error:
-                reason = str(error) or type(error).__name__
-            if failures == len(_PAUSES_S):
-                raise Unavailable(f"the gateway at {self._url} is out of reach: {reason}")
-            await asyncio.sleep(_PAUSES_S[failures])
-            failures += 1
+        async with aclosing(self._streamed(f"/v1/checks/{key.check_id}/events", _query(key))) as events:
+            async for event in events:
+                yield event
+                if isinstance(event, EvalDone):
+                    return
+
+    async def watch(self, run: str) -> AsyncGenerator[CheckProgress | EvalDone, None]:
+        """``GET /v1/runs/{run}/events``, taken up again where the connection breaks."""
+        async with aclosing(self._streamed(f"/v1/runs/{run}/events", {})) as events:
+            async for event in events:
+                yield event
+
+    async def load(self) -> Load:
+        """``GET /v1/load``."""
+        return _load.decode((await self._ask("GET", "/v1/load")).content)
 
     async def follow(self, request: CheckRequested) -> AsyncGenerator[CheckProgress | EvalDone, None]:
         """Queue it, then read its events."""
@@ -150,14 +157,34 @@ class HttpTransport:
                     return event
         raise Unavailable(f"the gateway at {self._url} ended the events of {key.check_id} without a verdict")
 
-    async def _stream(self, key: CheckKey) -> AsyncGenerator[CheckProgress | EvalDone, None]:
-        path = f"/v1/checks/{key.check_id}/events"
+    async def _streamed(
+        self, path: str, query: Mapping[str, str | int]
+    ) -> AsyncGenerator[CheckProgress | EvalDone, None]:
+        """A stream of events without an end; a connection that breaks is made again, and given up after some pauses."""
+        failures = 0
+        while True:
+            try:
+                async with aclosing(self._stream(path, query)) as events:
+                    async for event in events:
+                        failures = 0
+                        yield event
+                reason = "it closed the event stream before the verdict"
+            except httpx.TransportError as error:
+                reason = str(error) or type(error).__name__
+            if failures == len(_PAUSES_S):
+                raise Unavailable(f"the gateway at {self._url} is out of reach: {reason}")
+            await asyncio.sleep(_PAUSES_S[failures])
+            failures += 1
+
+    async def _stream(
+        self, path: str, query: Mapping[str, str | int]
+    ) -> AsyncGenerator[CheckProgress | EvalDone, None]:
         timeout = httpx.Timeout(_SILENCE_S, connect=_CONNECT_TIMEOUT_S, pool=None)
-        async with self._http.stream("GET", path, params=_query(key), timeout=timeout) as response:
+        async with self._http.stream("GET", path, params=dict(query), timeout=timeout) as response:
             if not response.is_success:
                 await response.aread()
                 raise error_of(response)
-            async for name, data in server_sent_events(response.aiter_lines()):
+            async for name, data in server_sent_events(lines_of(response.aiter_bytes())):
                 if name == "verdict":
                     yield _verdict.decode(data)
                 elif name in ("queued", "progress"):

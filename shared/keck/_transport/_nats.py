@@ -17,6 +17,7 @@ from keck._transport._verdicts import Verdicts
 from keck.bus import Bus, connect
 from keck.errors import BadRequest, Unavailable
 from keck.fleet import Fleet
+from keck.load import Load
 from keck.messages import (
     CheckCancel,
     CheckProgress,
@@ -28,6 +29,8 @@ from keck.messages import (
     decode,
     encode,
 )
+from keck.queues import load_of
+from keck.run_feed import RunFeed
 from keck.settings import Settings
 from keck.subjects import CheckKey
 
@@ -136,10 +139,25 @@ class NatsTransport:
 
     async def executors(self) -> list[Heartbeat]:
         """Executors with a recent heartbeat."""
+        return (await self._watched_fleet()).executors()
+
+    async def load(self) -> Load:
+        """Workers by their heartbeats; queues as the server tells of its consumers, where this user may ask."""
+        return await load_of(self._connected, await self._watched_fleet())
+
+    async def watch(self, run: str) -> AsyncGenerator[CheckProgress | EvalDone, None]:
+        """What is heard of a run; subscriptions outlast a lost connection."""
+        async with RunFeed(self._connected, run) as feed:
+            while True:
+                event = await feed.next()
+                if event is not None:
+                    yield event
+
+    async def _watched_fleet(self) -> Fleet:
         if self._fleet is None:
             self._fleet = Fleet(self._connected)
             await self._fleet.start()
-        return self._fleet.executors()
+        return self._fleet
 
     @property
     def _connected(self) -> Bus:

@@ -11,7 +11,7 @@ import msgspec
 from keck.errors import BadRequest, DeadlineExceeded, KeckError, NotFound, QueueFull, Unavailable
 from keck.messages import DECODING_ERRORS, EvalDone, ReplayProgress, decode
 
-__all__ = ["error_of", "read_reply"]
+__all__ = ["error_for", "error_of", "read_reply"]
 
 _DEFAULT_RETRY_AFTER_S: Final = 5.0
 _BY_STATUS: Final[Mapping[int, type[KeckError]]] = {
@@ -41,10 +41,7 @@ _E = TypeVar("_E", EvalDone, ReplayProgress)
 
 def error_of(response: httpx.Response) -> KeckError:
     """The error that a refusal means, with the gateway's own words."""
-    message = _words(response)
-    if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
-        return QueueFull(message, retry_after_s=_retry_after_s(response))
-    return _error(response.status_code, message)
+    return error_for(response.status_code, _words(response), retry_after_s=_retry_after_s(response))
 
 
 def read_reply(data: bytes, expect: type[_E]) -> _E:
@@ -60,12 +57,15 @@ def read_reply(data: bytes, expect: type[_E]) -> _E:
             problem = msgspec.msgpack.decode(data, type=_Refusal).error
         except DECODING_ERRORS:
             raise Unavailable("the gateway's answer cannot be read: is it of another version?") from None
-    raise _error(problem.status, problem.detail or problem.title)
+    raise error_for(problem.status, problem.detail or problem.title, retry_after_s=None)
 
 
-def _error(status: int, message: str) -> KeckError:
+def error_for(status: int, message: str, *, retry_after_s: float | None) -> KeckError:
+    """The error that a problem of this HTTP status means."""
     if status == httpx.codes.TOO_MANY_REQUESTS:
-        return QueueFull(message)
+        return QueueFull(
+            message, retry_after_s=_DEFAULT_RETRY_AFTER_S if retry_after_s is None else retry_after_s
+        )
     known = _BY_STATUS.get(status)
     if known is not None:
         return known(message)
@@ -80,8 +80,8 @@ def _words(response: httpx.Response) -> str:
     return problem.detail or problem.title or f"{response.request.url} answered {response.status_code}"
 
 
-def _retry_after_s(response: httpx.Response) -> float:
+def _retry_after_s(response: httpx.Response) -> float | None:
     try:
         return float(response.headers.get("Retry-After", ""))
     except ValueError:  # absent, or the date form
-        return _DEFAULT_RETRY_AFTER_S
+        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
+from keck.load import Load
 from keck.messages import CheckProgress, CheckRequested, EvalDone, Heartbeat, Replay, ReplayProgress
 from keck.subjects import CheckKey
 
@@ -43,3 +44,9 @@ class Transport(Protocol):
 
     async def executors(self) -> list[Heartbeat]:
         """Executors that are alive."""
+
+    async def load(self) -> Load:
+        """All live workers, and what waits for them."""
+
+    def watch(self, run: str) -> AsyncGenerator[CheckProgress | EvalDone, None]:
+        """What happens in a run from now on, without an end."""

@@ -9,6 +9,7 @@ import typer
 
 from keck._version import __version__
 from keck.cli._talk import say
+from keck.cli.batch import batch
 from keck.cli.cancel import cancel
 from keck.cli.check import check
 from keck.cli.config import config
@@ -16,7 +17,9 @@ from keck.cli.doctor import doctor
 from keck.cli.lint import lint
 from keck.cli.nats_config import nats_config
 from keck.cli.replay import replay
+from keck.cli.top import top
 from keck.cli.up import up
+from keck.cli.watch import watch
 from keck.errors import BadRequest, KeckError, SettingError
 from keck.verdict import ExitCode
 
@@ -32,10 +35,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(check)
+app.command()(batch)
 app.command()(lint)
 app.command()(cancel)
 app.command()(replay)
 app.command()(up)
+app.command()(watch)
+app.command()(top)
 app.command()(config)
 app.command()(doctor)
 app.command()(nats_config)

@@ -7,7 +7,7 @@ import time
 from keck.cli._talk import say
 from keck.messages import CheckProgress
 
-__all__ = ["Stages"]
+__all__ = ["Silent", "Stages"]
 
 
 class Stages:
@@ -27,3 +27,10 @@ class Stages:
     def note(self, line: str) -> None:
         """Another line with its time."""
         say(f"[{time.monotonic() - self._began:6.1f} s] {line}", style="dim")
+
+
+class Silent(Stages):
+    """Stages of many checks at once would only be noise."""
+
+    def show(self, event: CheckProgress) -> None:
+        """Nothing."""

@@ -29,7 +29,12 @@ def cancel(
     ] = "",
     json: Annotated[bool, typer.Option("--json", help="The verdicts, one line of JSON each.")] = False,
 ) -> None:
-    """End checks wherever they are: waiting, being built or being judged. Exit code 2 if one is not known."""
+    """End checks wherever they are: waiting, being built or being judged. Exit code 2 if one is not known.
+
+    One check: `keck cancel 1a2131f2f0dd613913343e54 --reason "the step is over"`
+
+    What became of several: `keck cancel ID ID --run step-12 --json | jq -r '[.check_id, .verdict] | @tsv'`
+    """
     settings = settings_and_logs()
     keys = [CheckKey(run, check_id, generation) for check_id in check_ids]
     run_to_exit(_cancel(keys, reason=reason, url=url, settings=settings, json=json))

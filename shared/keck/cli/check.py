@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from keck.cli._here import judge_here
+from keck.cli._options import (
+    Arch,
+    CorrectnessSets,
+    Deadline,
+    Device,
+    Gpu,
+    Json,
+    Kind,
+    TimedCalls,
+    Tolerance,
+    Url,
+)
 from keck.cli._report import report_of
 from keck.cli._run import run_to_exit
 from keck.cli._sources import STDIN, read_source
@@ -32,32 +44,30 @@ def check(
         ),
     ],
     *,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run it.")] = "auto",
-    kind: Annotated[
-        str, typer.Option(help="kernel, or torch for one PyTorch module against another.")
-    ] = "kernel",
-    tolerance: Annotated[
-        Literal["keck", "kernelbench"],
-        typer.Option(help="keck: 1e-2 for all; kernelbench: fp32 1e-4, fp16 and bf16 1e-2."),
-    ] = "kernelbench",
+    device: Device = "auto",
+    kind: Kind = "kernel",
+    tolerance: Tolerance = "kernelbench",
     profile: Annotated[bool, typer.Option("--profile", help="Also profile both sides.")] = False,
-    arch: Annotated[str, typer.Option(help='TORCH_CUDA_ARCH_LIST of the build, such as "9.0".')] = "",
-    gpu: Annotated[str, typer.Option(help="Model of GPU to run on, such as H200; empty: any.")] = "",
-    timed_calls: Annotated[int, typer.Option(help="Timed calls a side; 0: correctness only.")] = 100,
-    correctness_sets: Annotated[int, typer.Option(help="Secret input sets compared before timing.")] = 5,
-    deadline: Annotated[float, typer.Option(help="Seconds after which nobody wants the verdict.")] = 3600.0,
+    arch: Arch = "",
+    gpu: Gpu = "",
+    timed_calls: TimedCalls = 100,
+    correctness_sets: CorrectnessSets = 5,
+    deadline: Deadline = 3600.0,
     run: Annotated[str, typer.Option(help="Name of the run it belongs to.")] = "default",
     check_id: Annotated[str, typer.Option("--id", help="Your own id; empty: a fresh one.")] = "",
-    url: Annotated[
-        str,
-        typer.Option(
-            help="A gateway (http://…) or a bus (nats://…); default KECK_URL, then KECK_NATS_URL, "
-            "else a private system is started for this check."
-        ),
-    ] = "",
-    json: Annotated[bool, typer.Option("--json", help="The verdict as one line of JSON.")] = False,
+    url: Url = "",
+    json: Json = False,
 ) -> None:
-    """Judge one candidate against one reference; the exit code says how it ended."""
+    """Judge one candidate against one reference; the exit code says how it ended.
+
+    On a system that is started for it: `keck check candidate.py reference.py --device cpu`
+
+    On one that runs: `keck check candidate.py reference.py --url http://127.0.0.1:8000`
+
+    Whether it is right, and nothing else: `keck check candidate.py reference.py --timed-calls 0`
+
+    The speedup alone: `keck check candidate.py reference.py --json | jq .timing.speedup`
+    """
     settings = settings_and_logs()
     if candidate == reference == STDIN:
         raise BadRequest("only one of candidate and reference can be read from stdin")

@@ -29,7 +29,14 @@ def config(
         bool, typer.Option("--markdown", help="The reference page, with defaults instead of values.")
     ] = False,
 ) -> None:
-    """Print the effective settings, secrets masked, and where each comes from."""
+    """Print the effective settings, secrets masked, and where each comes from.
+
+    What is set here: `keck config`
+
+    Before a service starts, refuse typing errors: `keck config --strict`
+
+    What differs from the default: `keck config --json | jq '.settings[] | select(.source == "environment")'`
+    """
     if markdown:
         print_data(_page(declared(load({}), {})))
         return

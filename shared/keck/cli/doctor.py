@@ -20,7 +20,12 @@ __all__ = ["doctor"]
 def doctor(
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
 ) -> None:
-    """Look at this machine; exits 0 if a check on the CPU device could run here, else 3."""
+    """Look at this machine; exits 0 if a check on the CPU device could run here, else 3.
+
+    What is here, what is missing, and how to get it: `keck doctor`
+
+    Only what is missing and needed: `keck doctor --json | jq '.findings[] | select(.needed and (.ok | not))'`
+    """
     settings = settings_and_logs()
     findings = [*findings_here(settings), *asyncio.run(bus_findings(settings))]
     can_check = all(finding.ok for finding in findings if finding.needed)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from keck.cli._here import Judge, judge_here
 from keck.cli._lint_report import Linted, details_of, table_of
+from keck.cli._options import Deadline, Device, Tolerance, Url
 from keck.cli._run import run_to_exit
 from keck.cli._sources import STDIN, read_source
-from keck.cli._stages import Stages
+from keck.cli._stages import Silent, Stages
 from keck.cli._talk import print_data, print_json, settings_and_logs
 from keck.cli._there import judge_there
 from keck.client import LintArguments, lint_arguments, options_from
 from keck.errors import BadRequest
-from keck.messages import CheckProgress, Options
+from keck.messages import Options
 from keck.settings import Settings
 from keck.verdict import ExitCode
 
@@ -37,22 +38,13 @@ def lint(
         ),
     ],
     *,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run it.")] = "auto",
-    tolerance: Annotated[
-        Literal["keck", "kernelbench"],
-        typer.Option(help="keck: 1e-2 for all; kernelbench: fp32 1e-4, fp16 and bf16 1e-2."),
-    ] = "kernelbench",
+    device: Device = "auto",
+    tolerance: Tolerance = "kernelbench",
     atol: Annotated[float | None, typer.Option(help="Absolute tolerance instead of the preset's.")] = None,
     rtol: Annotated[float | None, typer.Option(help="Relative tolerance instead of the preset's.")] = None,
     correctness_sets: Annotated[int, typer.Option(help="Secret input sets that are drawn.")] = 5,
-    deadline: Annotated[float, typer.Option(help="Seconds after which nobody wants the verdict.")] = 3600.0,
-    url: Annotated[
-        str,
-        typer.Option(
-            help="A gateway (http://…) or a bus (nats://…); default KECK_URL, then KECK_NATS_URL, "
-            "else a private system is started."
-        ),
-    ] = "",
+    deadline: Deadline = 3600.0,
+    url: Url = "",
     json: Annotated[bool, typer.Option("--json", help="One line of JSON for each reference.")] = False,
 ) -> None:
     """Say whether an answer that computes nothing would pass for a reference's; exits 0 sound, 1 weak or failing.
@@ -94,7 +86,7 @@ async def _lint(
     stages = Stages()
     place = judge_there(where, settings=settings) if where else judge_here(options, stages, settings=settings)
     async with place as judge:
-        each = stages if alone else _Silent()
+        each = stages if alone else Silent()
         room = asyncio.Semaphore(_AT_ONCE)
 
         async def lint_one(name: str, source: str) -> Linted:
@@ -116,13 +108,6 @@ async def _lint(
     else:
         print_data(details_of(found[0]) if alone else table_of(found))
     return max((one.exit_code for one in found), default=ExitCode.PASSED)
-
-
-class _Silent(Stages):
-    """Stages of many checks at once would only be noise."""
-
-    def show(self, event: CheckProgress) -> None:
-        """Nothing."""
 
 
 async def _linted(judge: Judge, name: str, source: str, given: LintArguments, stages: Stages) -> Linted:

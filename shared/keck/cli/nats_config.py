@@ -52,7 +52,12 @@ def nats_config(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Without the comment above it.")] = False,
 ) -> None:
-    """Print a nats-server configuration with one user a role, and write what each role logs in with."""
+    """Print a nats-server configuration with one user a role, and write what each role logs in with.
+
+    A server for this machine: `keck nats-config credentials/ > nats.conf && nats-server -c nats.conf`
+
+    One for others, encrypted: `keck nats-config credentials/ --listen 0.0.0.0:4222 --tls-cert bus.pem --tls-key bus.key`
+    """
     settings = settings_and_logs()
     host, port = _address(listen)
     reserved = sum(config["max_bytes"] for config in stream_configs(storage or settings.storage))

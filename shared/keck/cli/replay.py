@@ -64,7 +64,14 @@ def replay(
     ] = "",
     json: Annotated[bool, typer.Option("--json", help="The outcome as one line of JSON.")] = False,
 ) -> None:
-    """Do stored checks again as a new generation; what there is already stays. Live work goes first."""
+    """Do stored checks again as a new generation; what there is already stays. Live work goes first.
+
+    A run's verdicts under another policy: `keck replay --from eval.done --run step-12 --policy custom-only`
+
+    What a broken machine judged, judged again: `keck replay --from compile.done --verdict infra_error --since 2026-11-25`
+
+    How far one got: `keck replay --from check.requested --run step-12 --json | jq .made`
+    """
     settings = settings_and_logs()
     options = dict(map(_change, changes or []))
     if policy:

@@ -42,7 +42,14 @@ def up(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Where it listens as one line of JSON.")] = False,
 ) -> None:
-    """Run nats-server, gateway, compilers and executors until Ctrl-C, which drains; a second one kills."""
+    """Run nats-server, gateway, compilers and executors until Ctrl-C, which drains; a second one kills.
+
+    All that this machine has: `keck up`
+
+    Two of its GPUs and three compilers: `keck up --devices cuda:0,cuda:1 --compilers 3`
+
+    Beside another one, on ports that are free: `keck up --http-port 0 --nats-port -1 --directory /tmp/keck --json`
+    """
     settings = settings_and_logs()
     for name, nearest in unknown_variables():
         say(f"keck: {unknown_variable_sentence(name, nearest)}")

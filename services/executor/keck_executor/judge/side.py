@@ -16,7 +16,8 @@ from keck_executor.judge.failure import Failed, failure_of
 from keck_executor.judge.inputs import Form, InputSet, checked_view
 from keck_executor.judge.link import BrokenProtocol, RunnerLink
 from keck_executor.judge.traps import Commit, RedZones, poison
-from keck_executor.runner.wire import ALIGNMENT, ProtocolError, Reply, Status
+from keck_executor.runner.tree import nodes_to_json
+from keck_executor.runner.wire import ALIGNMENT, Node, ProtocolError, Reply, Status, align
 
 __all__ = [
     "IN_ARENA",
@@ -138,6 +139,7 @@ class CheckedSide:
             self.device.flush_cache()
         self.device.synchronize()
         items = [[inputs.form_id, base]]
+        self.link.require_still()
         started = time.perf_counter()
         if self.device.kind == "cuda":
             held.copy_(inputs.master)
@@ -185,6 +187,40 @@ class CheckedSide:
             return self.call(inputs, tf32="off", op="probe", double=double)
         finally:
             self.out_bytes = out_bytes
+
+    def accept(self, inputs: InputSet, nodes: Sequence[Node], outputs: Sequence[torch.Tensor]) -> Reply:
+        """Have the runner's module say whether it takes these outputs for those inputs; it stands still afterwards.
+
+        Args:
+            inputs: what they are the answer to.
+            nodes: the structure of the answer.
+            outputs: its tensors.
+        """
+        places, size = [], 0
+        for output in outputs:
+            places.append(size)
+            size = align(size + output.numel() * output.element_size())
+        self.ensure(IN_ARENA, max(1, inputs.form.size))
+        self.ensure(OUT_ARENA, max(1, size))
+        self.memory(IN_ARENA)[: inputs.form.size].copy_(inputs.master)
+        for place, output in zip(places, outputs, strict=True):
+            raw = output.reshape(-1).contiguous().view(torch.uint8)
+            self.memory(OUT_ARENA)[place : place + raw.numel()].copy_(raw)
+        self.device.synchronize()
+        tensors = [
+            [str(output.dtype).removeprefix("torch."), list(output.shape), place]
+            for place, output in zip(places, outputs, strict=True)
+        ]
+        reply = self.link.ask(
+            "accept",
+            items=[[inputs.form_id, 0]],
+            arena=IN_ARENA,
+            out=OUT_ARENA,
+            nodes=nodes_to_json(nodes),
+            tensors=tensors,
+        )
+        self.link.freeze()
+        return reply
 
     def close(self) -> None:
         """Free all arenas."""

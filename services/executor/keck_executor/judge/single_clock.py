@@ -45,6 +45,11 @@ class Samples:
     busy_s: list[float] = field(default_factory=list)
     """For each burst of the candidate: how late the judge's own work was before it."""
     uncertainty_s: float = 0.0
+    null_s: float = 0.0
+    """What was subtracted from each stretch: the protocol without any `forward`."""
+    candidate_alone: list[float] = field(default_factory=list)
+    reference_alone: list[float] = field(default_factory=list)
+    """Of calls that were not enqueued with others, where that was measured."""
 
 
 def check_call(call: SingleCall, expected: Expected, ledger: Ledger, *, may_mutate: Sequence[int]) -> None:
@@ -138,6 +143,7 @@ def time_singles(
         candidate_calls=len(raw_candidate),
         reference_calls=len(raw_reference),
         uncertainty_s=max(device.edge_s, spread(nulls)),
+        null_s=constant,
     )
 
 
@@ -152,7 +158,8 @@ class _Pairs:
 
     def next(self) -> JudgedSet:
         if not self._waiting:
-            self._waiting = self._supply.batch(min(self._count, self._most, self._supply.most())).sets
+            batch = self._supply.batch(min(self._count, self._most, self._supply.most()))
+            self._waiting = batch.comparison.sets()
             self._count *= 2
         return self._waiting.pop()
 

@@ -7,10 +7,10 @@ from statistics import median
 
 from keck.messages import Flag, Timing
 
-__all__ = ["timing_flags"]
+__all__ = ["BUSY_S", "timing_flags"]
 
 _DISAGREEMENT = 0.1
-_BUSY_S = 1e-3
+BUSY_S = 1e-3
 """Half of a time slice, which whoever runs has; making a context next door was seen to cost up to 0.4 ms."""
 
 
@@ -22,7 +22,7 @@ def timing_flags(timing: Timing, busy_s: Sequence[float] = ()) -> list[Flag]:
         busy_s: for each burst of the candidate, how late the judge's own work was before it, in seconds.
     """
     flags = []
-    late = [seconds for seconds in busy_s if seconds > _BUSY_S]
+    late = [seconds for seconds in busy_s if seconds > BUSY_S]
     if 2 * len(late) > len(busy_s):
         flags.append(
             Flag(
@@ -53,4 +53,15 @@ def timing_flags(timing: Timing, busy_s: Sequence[float] = ()) -> list[Flag]:
                     f"{1e3 * events:.2f} us by events in the candidate's own process",
                 )
             )
+    if timing.alone_ms is not None and timing.charged_ms is not None:
+        flags.append(
+            Flag(
+                code="timing.calls_merged",
+                severity="warn",
+                evidence=f"{1e3 * timing.candidate_ms.median:.2f} us a call where many are enqueued, "
+                f"{1e3 * timing.alone_ms.candidate:.2f} us alone (the reference: "
+                f"{1e3 * timing.reference_ms.median:.2f} and {1e3 * timing.alone_ms.reference:.2f} us): calls seem to "
+                f"do each other's work. Charged: {1e3 * timing.charged_ms:.2f} us a call",
+            )
+        )
     return flags

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from keck_executor.runner.memory import DeviceFlags, attach, export
+from keck_executor.runner.memory import DeviceFlags, Exporter, attach
 from keck_executor.runner.trace import profiled, traced
 from keck_executor.runner.trace_lines import pack_trace
 from keck_executor.runner.tree import Unsupported, fills_its_extent, flatten, nodes_from_json, rebuild
@@ -32,6 +32,7 @@ from keck_executor.runner.user_code import (
 from keck_executor.runner.wire import (
     FLAG_IN_PLACE,
     MAX_DATAGRAM,
+    MAX_TENSORS,
     Node,
     Reply,
     Status,
@@ -79,6 +80,9 @@ class Runner:
             "draw": self._draw,
             "draw_more": self._draw_more,
             "state": self._state,
+            "buffers": self._buffers,
+            "contract": self._contract,
+            "accept": self._accept,
             "forms": self._register_forms,
             "call": self._call,
             "calls": self._calls,
@@ -175,6 +179,51 @@ class Runner:
             offset = align(offset + nbytes)
         self._synchronize()
         return _ok(text=identity.digest(), numbers=(float(len(tensors)), float(offset)))
+
+    def _buffers(self, command: dict[str, Any], _: list[int]) -> Reply:
+        """The model's buffers by name, copied densely to an arena if one is named; a digest of their names and kinds."""
+        found = dict(self._model.named_buffers()) if isinstance(self._model, torch.nn.Module) else {}
+        names = sorted(found)
+        if len(names) > MAX_TENSORS:
+            raise Unsupported(f"a model with more than {MAX_TENSORS} buffers")
+        tensors = [found[name].detach() for name in names]
+        kinds = [[name, _name(t.dtype), list(t.shape)] for name, t in zip(names, tensors, strict=True)]
+        digest = hashlib.sha256(json.dumps(kinds).encode()).digest()
+        if command["arena"] is None:
+            needed = 0
+            for tensor in tensors:
+                needed = align(needed + _dense_bytes(tensor))
+            return _ok(text=digest, numbers=(float(len(names)), float(needed)))
+        records, needed = self._put(tensors, self._arenas[command["arena"]], 0)
+        self._synchronize()
+        return _ok(text=digest, tensors=tuple(records), numbers=(float(len(names)), float(needed)))
+
+    def _contract(self, _: dict[str, Any], __: list[int]) -> Reply:
+        """What the module declares of its answers: whether it has an `accept_output`, and `compare_buffers`."""
+        accepts = callable(getattr(self._module, "accept_output", None))
+        return _ok(numbers=(float(accepts), float(getattr(self._module, "compare_buffers", False) is True)))
+
+    def _accept(self, command: dict[str, Any], _: list[int]) -> Reply:
+        """What the module's `accept_output` says of an output that lies in an arena."""
+        assert self._module is not None
+        out = self._arenas[command["out"]]
+        tensors = [
+            _dense(out, offset, getattr(torch, dtype), shape) for dtype, shape, offset in command["tensors"]
+        ]
+        positional, named = self._arguments(command, command["items"][0])
+        with torch.no_grad():
+            answer = self._module.accept_output(
+                rebuild(nodes_from_json(command["nodes"]), tensors), *positional, **named
+            )
+        if isinstance(answer, torch.Tensor) and answer.dtype is torch.bool and answer.numel() == 1:
+            answer = bool(answer)
+        if not isinstance(answer, bool | str):
+            raise Unsupported(
+                f"{type(answer).__name__} from accept_output(): True, False or text is asked for"
+            )
+        return _ok(
+            numbers=(float(answer is True), 0.0), text=answer.encode() if isinstance(answer, str) else b""
+        )
 
     # --- memory and inputs
 
@@ -316,6 +365,7 @@ class Runner:
         slot, serial = command["slot"], command["flag"]
         records: list[TensorRecord] = []
         nodes: tuple[Node, ...] = ()
+        exporter = Exporter()
         self._flags.wait_for_go(stream.cuda_stream, serial)
         begin.record(stream)
         for index, item in enumerate(command["items"]):
@@ -325,7 +375,7 @@ class Runner:
             if slot:
                 records += self._put(tensors, self._arenas[command["out"]], index * slot, room=slot)[0]
             else:
-                records += [_in_place(tensor, self._weights) for tensor in tensors]
+                records += [_in_place(tensor, exporter, self._weights) for tensor in tensors]
         end.record(stream)
         self._flags.write_done(stream.cuda_stream, serial)
         ready = Reply(int(command["serial"]), Status.READY, nodes=nodes, tensors=tuple(records))
@@ -423,10 +473,10 @@ def _record(tensor: torch.Tensor, *, offset: int) -> TensorRecord:
     return TensorRecord(_name(tensor.dtype), tuple(tensor.shape), tuple(tensor.stride()), offset, nbytes)
 
 
-def _in_place(tensor: torch.Tensor, weights: frozenset[int]) -> TensorRecord:
+def _in_place(tensor: torch.Tensor, exporter: Exporter, weights: frozenset[int]) -> TensorRecord:
     """A result where `forward` put it; without a handle where it must be copied out: gaps, weights, no export."""
     dense = tensor.numel() > 0 and fills_its_extent(tensor.shape, tensor.stride())
-    found = export(tensor) if dense and tensor.untyped_storage().data_ptr() not in weights else None
+    found = exporter.export(tensor) if dense and tensor.untyped_storage().data_ptr() not in weights else None
     if found is None:
         return _record(tensor, offset=0)
     handle, offset = found

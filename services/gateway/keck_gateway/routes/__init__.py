@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from litestar.types import ControllerRouterHandler
 
-from keck_gateway.routes import checks, documentation, events, executors, health, legacy, metrics, replays
+from keck_gateway.routes import (
+    batches,
+    checks,
+    documentation,
+    events,
+    executors,
+    health,
+    legacy,
+    load,
+    metrics,
+    replays,
+    trainers,
+)
 
 __all__ = ["route_handlers"]
 
@@ -16,11 +28,18 @@ def route_handlers() -> list[ControllerRouterHandler]:
         checks.submit,
         checks.ask,
         checks.cancel,
-        events.events,
         replays.replay,
+        batches.batch,
+        events.events,
+        events.run_events,
         executors.executors,
+        load.load,
         health.healthz,
         metrics.metrics,
         documentation.openapi_json,
         documentation.docs,
+        trainers.slime,
+        trainers.openrlhf,
+        trainers.seed_session,
+        trainers.verify,
     ]

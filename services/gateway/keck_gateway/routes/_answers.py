@@ -12,6 +12,7 @@ from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.handlers import BaseRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.types import Guard
 
 from keck.messages import to_json
 from keck_gateway.desk import Desk
@@ -20,6 +21,7 @@ from keck_gateway.problems import PROBLEM_JSON, CallerGone, Problem, Unsupported
 __all__ = [
     "GatewayRequest",
     "TheDesk",
+    "body_of",
     "json_only",
     "json_response",
     "problem_response",
@@ -40,8 +42,10 @@ _WHY = {
     409: "The check id is in use for other content.",
     413: "The body is too large.",
     415: "The body is not JSON by its Content-Type.",
+    422: "The task is at fault: its reference fails, or there is none.",
     429: "As much is queued or waits as may; see Retry-After.",
     503: "No live executor of the needed kind, or the bus is out of reach; see Retry-After.",
+    504: "No verdict before the deadline.",
 }
 
 
@@ -71,20 +75,22 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
     }
 
 
-def json_only(request: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    """A guard for routes that take JSON: a body that says it is something else is not read as if it were.
+def body_of(*taken: str) -> Guard:
+    """A guard for routes that take these media types: a body that says it is something else is not read as if it were.
 
-    One that says nothing may be JSON, as it may for the original's clients.
-
-    Raises:
-        UnsupportedMedia: it says so.
+    One that says nothing may be of the first, as it may for the original's clients. The guard raises UnsupportedMedia.
     """
-    given = request.headers.get("content-type", "")
-    media_type = given.partition(";")[0].strip().lower()
-    if media_type not in ("", "application/json"):
-        raise UnsupportedMedia(
-            f"the body is {media_type[:80]}; send JSON with `Content-Type: application/json`"
-        )
+
+    def guard(request: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        given = request.headers.get("content-type", "")
+        media_type = given.partition(";")[0].strip().lower()
+        if media_type not in ("", *taken):
+            raise UnsupportedMedia(f"the body is {media_type[:80]}; send it with `Content-Type: {taken[0]}`")
+
+    return guard
+
+
+json_only = body_of("application/json")
 
 
 async def unless_gone(request: GatewayRequest, answer: Awaitable[_T]) -> _T:

@@ -23,11 +23,12 @@ from keck_gateway.routes._answers import (
     unless_gone,
 )
 
-__all__ = ["CheckId", "Generation", "Run", "ask", "cancel", "named", "submit"]
+__all__ = ["CheckId", "Generation", "Run", "RunInPath", "ask", "cancel", "named", "submit"]
 
 MAX_GENERATION = 2**31 - 1
 """It becomes a part of a subject: one of thousands of digits makes the server close the connection."""
 CheckId = Annotated[str, PathParameter(description="The check's id.", pattern=NAME_PATTERN)]
+RunInPath = Annotated[str, PathParameter(description="The run.", pattern=NAME_PATTERN)]
 Run = Annotated[str, QueryParameter(description="The run the check belongs to.", pattern=NAME_PATTERN)]
 Generation = Annotated[
     int, QueryParameter(description="0 for the check itself, above for replays.", ge=0, le=MAX_GENERATION)

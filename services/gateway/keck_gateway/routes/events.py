@@ -1,4 +1,4 @@
-"""``GET /v1/checks/{id}/events``: a check as server-sent events."""
+"""``GET /v1/checks/{id}/events`` and ``GET /v1/runs/{run}/events``: a check, or a whole run, as server-sent events."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from litestar import get
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.response import Stream
 
+from keck_gateway.bodies import require_name
 from keck_gateway.event_stream import follow
 from keck_gateway.routes._answers import TheDesk, problems
-from keck_gateway.routes.checks import CheckId, Generation, Run, named
+from keck_gateway.routes.checks import CheckId, Generation, Run, RunInPath, named
 
-__all__ = ["events"]
+__all__ = ["events", "run_events"]
 
 
 @get(
@@ -38,3 +39,28 @@ async def events(
     desk.waiters.require_room()
     await desk.find(key)  # what is not known is a 404, not an empty stream
     return Stream(follow(desk, key), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+@get(
+    "/v1/runs/{run:str}/events",
+    summary="Watch a run",
+    operation_id="watchRun",
+    tags=["checks"],
+    media_type="text/event-stream",
+    responses={
+        200: ResponseSpec(
+            str,
+            description="Server-sent events without an end: `progress` (CheckProgress) and `verdict` (EvalDone).",
+            media_type="text/event-stream",
+            generate_examples=False,
+        ),
+        **problems(429, 503),
+    },
+)
+async def run_events(run: RunInPath, desk: TheDesk) -> Stream:
+    """What happens to the checks of a run from now on; what was missed is not told again."""
+    name = require_name(run, what="run")
+    desk.watched.require_room()
+    return Stream(
+        desk.watched.follow(name), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+    )
