@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -56,6 +58,7 @@ async def test_large_sources_are_taken_from_the_first_request(bus: Bus) -> None:
     sequence = await bus.publish(subject, first, msg_id="first")
     found = None
     while found is None:  # HISTORY copies it a moment later
+        await asyncio.sleep(0.02)
         found = await bus.last_by_subject(subjects.HISTORY, subject)
     await bus.delete_message(subjects.CHECKS, sequence)
     await Rebuilding(bus).send_back(_by_hash(sample_compile_done(SENT)), LOST)

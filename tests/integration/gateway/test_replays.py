@@ -44,6 +44,7 @@ async def history(bus: Bus) -> None:
         while not copying:
             names = (await bus.api(f"CONSUMER.NAMES.{queue}", {}))["consumers"] or []
             copying = any(name.startswith("JS_SRC") for name in names)
+            await asyncio.sleep(0.02)
 
 
 async def _stored_verdict(bus: Bus, run: str, check_id: str, generation: int) -> EvalDone | None:
@@ -255,6 +256,7 @@ async def _until_copied(bus: Bus, count: int) -> None:
 
     await look()
     while state["messages"] < count:
+        await asyncio.sleep(0.02)
         await look()
 
 
