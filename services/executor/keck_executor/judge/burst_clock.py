@@ -89,6 +89,8 @@ class _Plan:
 
     k: int
     slot: int
+    cold: bool = False
+    """The cache is flushed between reveal and flag: the inputs of a single call would lie in it, those of many do not."""
 
 
 class _Mailbox:
@@ -146,7 +148,7 @@ class BurstClock:
         self._seen = seen[:_DECOY_SETS]
         self._seen_rows = self._laid_out([inputs for inputs, _ in self._seen])
         self._mailboxes: dict[str, _Mailbox] = {}
-        self._nulls: dict[tuple[int, int], float] = {}
+        self._nulls: dict[tuple[int, int, bool], float] = {}
 
     def run(
         self, candidate: CheckedSide, reference: CheckedSide, *, calls: int, budget_s: float, last: bool
@@ -186,7 +188,7 @@ class BurstClock:
                 k = min(self._k_limit, self._k_for(median(samples.candidate)))
                 plans["candidate"] = _Plan(k, plans["candidate"].slot)
                 samples, done = self._samples(plans), 0
-        samples.null_s = self._nulls.get((plans["candidate"].k, 0), 0.0)
+        samples.null_s = self._nulls.get((plans["candidate"].k, 0, False), 0.0)
         if median(samples.reference) > _GAIN * median(samples.candidate):
             self._time_alone(candidate, reference, plans, samples)
         if last:
@@ -270,7 +272,7 @@ class BurstClock:
                 (reference, samples.reference_alone),
                 (candidate, samples.candidate_alone),
             ):
-                plan = _Plan(1, plans[side.link.side].slot)
+                plan = _Plan(1, plans[side.link.side].slot, cold=True)
                 into.append(self._burst(side, plan, one).seconds - self._null_of(side, reference, plan, one))
 
     def _spring_trap(self, candidate: CheckedSide, plan: _Plan) -> None:
@@ -349,7 +351,7 @@ class BurstClock:
         From the candidate's nothing for copies of its outputs, for it can have put them in place by itself.
         """
         if side.link.side == "candidate" and plan.slot:
-            plan = _Plan(plan.k, 0)
+            plan = _Plan(plan.k, 0, cold=plan.cold)
         try:
             return self._null(reference, plan, batch)
         except _Overlap:  # what the reference returns can only be copied
@@ -357,7 +359,7 @@ class BurstClock:
 
     def _null(self, reference: CheckedSide, plan: _Plan, batch: Batch) -> float:
         """What a burst of this size costs without any `forward`, by the reference's runner."""
-        key = (plan.k, plan.slot)
+        key = (plan.k, plan.slot, plan.cold)
         if key not in self._nulls:
             self._nulls[key] = median(
                 self._burst(reference, plan, batch, null=True).seconds for _ in range(_NULL_BURSTS)
@@ -407,7 +409,9 @@ class BurstClock:
             box.go()
             side.link.receive(serial)
             raise
-        seconds, busy_s, commit = self._reveal(side, box, held, staged, outputs, last=last, trap=trap)
+        seconds, busy_s, commit = self._reveal(
+            side, box, held, staged, outputs, last=last, trap=trap, cold=plan.cold
+        )
         if side.link.side == "candidate":
             self._judge(ready, outputs, batch)
             self._require_inputs_kept(held, staged)
@@ -489,6 +493,7 @@ class BurstClock:
         *,
         last: bool,
         trap: bool,
+        cold: bool,
     ) -> tuple[float, float, Commit]:
         """Freeze, poison, start the clock, reveal, wait, commit.
 
@@ -507,6 +512,8 @@ class BurstClock:
         busy_s = self._quiet(side.link.side)  # which also pushes everything out of the cache
         started = time.perf_counter()
         held.copy_(staged)
+        if cold:
+            self._device.flush_cache()
         self._device.synchronize()
         if trap:
             self._require_untouched(commit)
