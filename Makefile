@@ -17,7 +17,7 @@ endif
 export UV_HTTP_TIMEOUT ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup preflight fmt check test test-gpu test-trainers fuzz bench bench-sandbox docs run demo
+.PHONY: help setup preflight fmt check test test-gpu test-trainers fuzz chaos bench bench-sandbox docs run demo
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -53,6 +53,10 @@ test-trainers: $(INSTALLED) ## the adapters through the trainers' own packages, 
 FUZZ_SECONDS ?= 3600
 fuzz: $(INSTALLED) ## FUZZ_SECONDS (an hour) of hostile input to everything that reads some; fails on a finding
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz -p no:cacheprovider
+
+CHAOS_CHECKS ?= 1000
+chaos: $(INSTALLED) ## CHAOS_CHECKS (1000) checks while every process is killed at random; CHAOS_SEED repeats a run
+	CHAOS_CHECKS=$(CHAOS_CHECKS) CHAOS_ROUNDS=0 $(BIN)/python -m pytest tests/e2e/test_chaos.py -p no:cacheprovider
 
 bench: $(INSTALLED) ## the whole corpus through the real pipeline: verdicts and durations as a table
 	$(BIN)/python tests/benchmarks/pipeline.py

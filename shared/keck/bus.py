@@ -57,6 +57,8 @@ _DENIED = re.compile(r'permissions violation for (?:publish|subscription) to "([
 """The protocol has no code for it: an error is a line of text."""
 _DENIALS_REMEMBERED = 256
 _BATCH_TIMEOUT_S = 10.0
+_BATCH_OVER = ("204", "404")
+"""The end of the batch; and: there are none."""
 _BATCH_BYTES = 8 << 20
 
 _T = TypeVar("_T")
@@ -303,8 +305,11 @@ class Bus:
                 if message is None:
                     self._denials.check(subject)
                     raise Unavailable("the connection to NATS is closing")
-                if "Status" in (message.headers or {}):  # 204: end of the batch; 404: there are none
+                status = (message.headers or {}).get("Status")
+                if status in _BATCH_OVER:
                     return
+                if status is not None:  # 503: nobody serves the stream at this moment
+                    raise Unavailable(f"NATS does not give messages of {stream}: status {status}")
                 yield message
         except TimeoutError as error:
             raise Unavailable(f"NATS did not deliver messages of {stream} in time") from error

@@ -38,6 +38,8 @@ BEAT_S: Final = 10.0
 _UNSETTLED_DELAY_S: Final = 5.0
 _FIRST_DELAY_S: Final = 2.0
 """Before the second attempt after an unforeseen exception; doubled for the third."""
+_PASSED_OVER: Final = 8
+"""Messages of other consumers after which one that comes later in the order has its turn."""
 _STAGES: Final = {subjects.CHECKS: "compile", subjects.BUILDS: "execute"}
 _DOING: Final = {
     "compile": "it waited for its build or was being built",
@@ -101,6 +103,7 @@ class Consumer(Generic[_E]):
         self._loops: list[PullLoop] = [
             PullLoop(bus, stream=stream, consumer=name, on_arrival=self._wake.set) for name in consumers
         ]
+        self._passed_over: dict[PullLoop, int] = dict.fromkeys(self._loops, 0)
 
     @property
     def busy(self) -> int:
@@ -186,11 +189,20 @@ class Consumer(Generic[_E]):
                 await hand_back(self._bus, message)
 
     async def _next(self) -> Msg | None:
-        """The next message by priority: a lane's turn comes when all lanes before it are known to be empty."""
-        for loop in self._loops:
-            if loop is not self._loops[-1]:
+        """The next message by priority: a consumer's turn comes when all before it are known to be empty.
+
+        Or when `_PASSED_OVER` messages of others were taken since its last turn: what goes first must not mean that
+        the rest never comes.
+        """
+        loops = sorted(self._loops, key=lambda loop: self._passed_over[loop] < _PASSED_OVER)
+        for loop in loops:
+            if loop is not loops[-1]:
                 await loop.poll()
-            if (message := loop.take()) is not None:
+            message = loop.take()
+            self._passed_over[loop] = 0
+            if message is not None:
+                for other in self._loops:
+                    self._passed_over[other] += other is not loop
                 return message
         return None
 
@@ -277,7 +289,8 @@ class Consumer(Generic[_E]):
             await work.task
             return None
         finally:
-            del self._working[key]
+            if self._working.get(key) is work:  # else it was delivered here once more meanwhile
+                del self._working[key]
             work.task.cancel()
             await asyncio.gather(work.task, return_exceptions=True)
 

@@ -17,6 +17,7 @@ from keck.bus import Bus
 from keck.errors import BadRequest, Unavailable
 from keck.logs import logger
 from keck.messages import Heartbeat, decode, encode
+from keck.targets import targets_of
 
 __all__ = ["Beat", "Fleet"]
 
@@ -100,9 +101,9 @@ class Fleet:
         return self.live("executor")
 
     def has_target(self, target: str) -> bool:
-        """Whether a live executor that takes work serves `target`; any GPU serves ``cuda-any``."""
+        """Whether a live executor that takes work serves `target`."""
         return any(
-            worker.target == target or (target == subjects.CUDA_ANY and worker.target.startswith("sm"))
+            target in targets_of(worker.target, worker.facts.get("gpu"))
             for worker in self.executors()
             if worker.state == "ready"
         )

@@ -97,6 +97,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """``auto``: CUDA where the candidate has CUDA code or a CUDA executor is alive, else the CPU device."""
     arch: Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[0-9a-zA-Z.+; ]*$(?!\n)")] = ""
     """``TORCH_CUDA_ARCH_LIST`` for this check (``"9.0"``); empty: the least loaded live executor's."""
+    gpu: Annotated[str, msgspec.Meta(max_length=16, pattern=r"^([A-Za-z]*[0-9][A-Za-z0-9]*)?$(?!\n)")] = ""
+    """Model of GPU to run on (``H200``); empty: any."""
     tolerance: Literal["keck", "kernelbench"] = "kernelbench"
     atol: _Tolerance | None = None
     """Absolute tolerance instead of the preset's."""
@@ -226,7 +228,7 @@ class CompileDone(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
     lane: Lane
     kind: Name
     target: Name
-    """The executors that may take it: ``cpu``, ``cuda-any``, ``sm90``."""
+    """The executors that may take it: ``cpu``, ``cuda-any``, ``sm90``, ``gpu-h200`` (:mod:`keck.targets`)."""
     candidate: Source
     reference: Source
     options: Options
@@ -589,7 +591,7 @@ class ReplayProgress(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"
     unreadable: int
     """Events that could not be read, and checks that cannot be done again."""
     last_sequence: int
-    """Up to here everything has been dealt with."""
+    """Up to here everything has been dealt with; with `check_ids`, where it began."""
     changed: dict[str, int] = {}
     """With ``eval.done``: how many verdicts became others, by ``passed > hack_detected`` and the like."""
     finished: bool = False

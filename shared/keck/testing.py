@@ -55,7 +55,7 @@ server_name: {name}
 listen: "127.0.0.1:{port}"
 max_payload: 8MB
 max_pending: 256MB
-jetstream {{ store_dir: "{store}", max_mem: 256MB, max_file: 16GB }}
+jetstream {{ store_dir: "{store}", max_mem: 256MB, max_file: 16GB{sync} }}
 """
 
 
@@ -78,6 +78,7 @@ class NatsServer:
         passwords: of each role that may log in; None: whoever connects may do anything.
         anonymous: with roles, let in whoever names no user, as an orchestrator.
         tls: speak TLS and nothing else; needs roles.
+        sync: how often it writes through to the disk (``1s``, ``always``); empty: its default. Without roles only.
     """
 
     def __init__(
@@ -87,8 +88,10 @@ class NatsServer:
         passwords: Mapping[str, str] | None = None,
         anonymous: bool = False,
         tls: ServerTls | None = None,
+        sync: str = "",
     ) -> None:
         self.url = ""
+        self._sync = f", sync_interval: {sync}" if sync else ""
         self._passwords = passwords
         self._anonymous = anonymous
         self._tls = tls
@@ -123,7 +126,7 @@ class NatsServer:
         port = urlsplit(self.url).port or -1 if self.url else -1
         store = self._directory / "jetstream"
         if self._passwords is None:
-            return _CONFIG.format(name=name, port=port, store=store)
+            return _CONFIG.format(name=name, port=port, store=store, sync=self._sync)
         return ServerConfig(
             name=name,
             host="127.0.0.1",

@@ -1,7 +1,8 @@
 """Checks through the real processes while every one of them is killed at random: one verdict each, none of them wrong.
 
-`make chaos` is the long version. ``CHAOS_CHECKS`` says how many checks, ``CHAOS_SEED`` which ones and what is killed
-when (it is printed; the machine's own timing is not repeated), ``CHAOS_REPORT`` a file for what happened.
+`make chaos` is the long version. ``CHAOS_CHECKS`` says how many checks, ``CHAOS_ROUNDS`` how often each kind of process
+is killed (0: for as long as it lasts), ``CHAOS_SEED`` which checks and what is killed when (it is printed; the machine's
+own timing is not repeated), ``CHAOS_REPORT`` a file for what happened.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import pytest
 import pytest_asyncio
@@ -30,14 +33,17 @@ from keck.messages import decode
 from keck.subjects import BUILDS, CHECKS, EVALS, check_key
 from keck.verdict import Verdict
 
-CHECKS_SENT: Final = int(os.environ.get("CHAOS_CHECKS", "40"))
+CHECKS_SENT: Final = int(os.environ.get("CHAOS_CHECKS", "20"))
+ROUNDS: Final = int(os.environ.get("CHAOS_ROUNDS", "1"))
 SEED: Final = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 RUN: Final = "chaos"
 OPTIONS: Final = {"device": "cpu", "correctness_sets": 2, "timed_calls": 2}
 PER_CHECK_S: Final = 6.0
 """A generous bound: the short version must also end on a busy machine."""
 WITHIN_S: Final = 300.0 + PER_CHECK_S * CHECKS_SENT
-BETWEEN_KILLS_S: Final = (1.0, 6.0)
+BETWEEN_KILLS_S: Final = (1.0, 8.0)
+BETWEEN_EXECUTORS_S: Final = (3.0, 20.0)
+"""Between kills of what takes ten seconds to come up."""
 PAUSE_S: Final = 0.1
 
 REFERENCE = """\
@@ -86,7 +92,6 @@ CASES: Final = (
     Case(_RIGHT.replace("return torch.relu(x)", "raise ValueError(1)"), Verdict.RUNTIME_ERROR),
     Case(_RIGHT.replace("ModelNew", "Modell"), Verdict.FORMAT_ERROR),
 )
-_T = TypeVar("_T")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(WITHIN_S + 300), pytest.mark.asyncio(loop_scope="module")]
 
@@ -112,19 +117,44 @@ class Monkey:
     kills: Counter[str] = field(default_factory=Counter)
 
     async def run(self, done: asyncio.Event) -> None:
-        """Kill until told that it is done, and until everything was killed at least once."""
-        while not done.is_set():
-            for what in self.dice.sample(sorted(_TARGETS), len(_TARGETS)):
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(done.wait(), self.dice.uniform(*BETWEEN_KILLS_S))
+        """Kill until told that it is done, or until each kind was killed as often as asked for.
+
+        What the executor consists of takes ten seconds to come up, the rest one: killed at the same pace, nothing
+        would ever be judged.
+        """
+        await asyncio.gather(
+            self._kill(done, ("nats", "gateway", "compiler", "reader"), BETWEEN_KILLS_S),
+            self._kill(done, ("executor", "judge", "runner"), BETWEEN_EXECUTORS_S),
+        )
+
+    async def _kill(self, done: asyncio.Event, kinds: Sequence[str], between_s: tuple[float, float]) -> None:
+        for _ in range(ROUNDS) if ROUNDS else count():
+            for what in self.dice.sample(kinds, len(kinds)):
+                await self._pause(done, self.dice.uniform(*between_s))
+                while not done.is_set() and not self._kill_one(what):
+                    await self._pause(done, PAUSE_S)
                 if done.is_set():
                     return
-                pids = _TARGETS[what](self.system)
-                if not pids:
-                    continue  # it is being started again
-                with suppress(ProcessLookupError):
-                    os.kill(self.dice.choice(sorted(pids)), signal.SIGKILL)
-                    self.kills[what] += 1
+
+    def _kill_one(self, what: str) -> bool:
+        """Kill a process of this kind; False where there is none now, or its executor is still being started."""
+        pids = _TARGETS[what](self.system)
+        if not pids or (what in ("executor", "judge", "runner") and not self._executor_is_ready()):
+            return False
+        try:
+            os.kill(self.dice.choice(sorted(pids)), signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        self.kills[what] += 1
+        return True
+
+    async def _pause(self, done: asyncio.Event, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(done.wait(), seconds)
+
+    def _executor_is_ready(self) -> bool:
+        pids = _TARGETS["executor"](self.system)
+        return any(beat.pid in pids for beat in self.system.fleet.executors())
 
 
 def _service(role: str) -> Callable[[Embedded], list[int]]:
@@ -163,8 +193,8 @@ def _ancestors() -> dict[int, set[int]]:
         with suppress(OSError):
             parents[int(file.parent.name)] = int(file.read_text().rpartition(")")[2].split()[1])
     found = {}
-    for pid in parents:
-        line, above = set[int](), parents[pid]
+    for pid, parent in parents.items():
+        line, above = set[int](), parent
         while above in parents and above not in line:
             line.add(above)
             above = parents[above]
@@ -196,20 +226,18 @@ async def test_every_check_gets_the_one_verdict_it_deserves_whatever_is_killed(
         async with asyncio.timeout(WITHIN_S):
             await _submit_all(system, expected, dice)
             await _until(lambda: _all_decided(system, len(expected)))
-            while len(monkey.kills) < len(_TARGETS):  # noqa: ASYNC110 - the monkey tells nobody
-                await asyncio.sleep(PAUSE_S)
+            if ROUNDS:
+                await killing
             done.set()
             await killing
             await _until(lambda: _queues_are_empty(system))
     finally:
         done.set()
         await asyncio.gather(killing, return_exceptions=True)
-    verdicts = await _verdicts(system)
-    report = _report(verdicts, monkey, time.monotonic() - began)
-    with capsys.disabled():
-        sys.stdout.write(json.dumps(report, indent=1) + "\n")
-    if path := os.environ.get("CHAOS_REPORT"):
-        Path(path).write_text(json.dumps(report, indent=1) + "\n")
+        verdicts = await _verdicts(system)
+        with capsys.disabled():
+            _tell(_report(verdicts, monkey, time.monotonic() - began))
+    assert set(monkey.kills) == set(_TARGETS)
     assert set(verdicts) == set(expected)
     for check_id, (verdict,) in verdicts.items():
         if verdict.verdict is Verdict.INFRA_ERROR:
@@ -227,9 +255,7 @@ async def _submit_all(system: Embedded, cases: dict[str, Case], dice: random.Ran
     urls = [system.nats_url, system.http_url]
     for check_id, case in cases.items():
         for _ in range(1 + (dice.random() < 1 / 3)):
-            await _until(
-                lambda url=dice.choice(urls), check_id=check_id, case=case: _submit(url, check_id, case)
-            )
+            await _until(partial(_submit, dice.choice(urls), check_id, case))
 
 
 async def _submit(url: str, check_id: str, case: Case) -> bool:
@@ -278,6 +304,13 @@ async def _verdicts(system: Embedded) -> dict[str, list[EvalDone]]:
         assert message is not None
         found.setdefault(check_key(subject).check_id, []).append(decode(message[1], EvalDone))
     return found
+
+
+def _tell(report: dict[str, Any]) -> None:
+    text = json.dumps(report, indent=1) + "\n"
+    sys.stdout.write(text)
+    if path := os.environ.get("CHAOS_REPORT"):
+        Path(path).write_text(text)
 
 
 def _report(verdicts: dict[str, list[EvalDone]], monkey: Monkey, wall_s: float) -> dict[str, Any]:

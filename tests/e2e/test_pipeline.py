@@ -17,8 +17,8 @@ import pytest_asyncio
 
 from keck import CheckKey, CheckProgress, Client, EvalDone
 from keck.embedded import Embedded
-from keck.messages import Options, new_request, to_json
-from keck.subjects import EVALS, build_id, check_key, compile_done
+from keck.messages import CompileDone, Options, decode, new_request, to_json
+from keck.subjects import EVALS, HISTORY, build_id, check_key, compile_done
 from keck.testing import async_wait_until, sample_compile_done
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -96,6 +96,22 @@ async def test_a_check_whose_compiler_is_killed_ends_in_exactly_one_verdict(
     )
     assert killed
     assert done.verdict == "passed", to_json(done).decode()
+    assert await _verdicts_stored(system, done) == 1
+
+
+async def test_a_compiler_asked_to_stop_hands_back_the_build_it_cannot_finish(
+    system: Embedded, client: Client
+) -> None:
+    source = (EXAMPLES / "cpp_relu" / "candidate.py").read_text()
+    candidate = source.replace('"relu_extension"', '"relu_of_the_leaving_compiler"')
+    done, asked = await _judge_and_signal(
+        client, system, candidate=candidate, at_stage="compile", role="compiler", number=signal.SIGTERM
+    )
+    assert asked
+    assert done.verdict == "passed", to_json(done).decode()
+    built = await system.bus.last_by_subject(HISTORY, compile_done("*", "*", done.run, done.check_id))
+    assert built is not None
+    assert decode(built[1], CompileDone).attempts == 1
     assert await _verdicts_stored(system, done) == 1
 
 

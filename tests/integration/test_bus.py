@@ -96,6 +96,61 @@ async def test_of_many_writers_exactly_one_decides(bus: Bus) -> None:
     assert sorted(stored) == [False] * 19 + [True]
 
 
+def _verdicts(*names: str, message: str = "") -> list[EvalDone]:
+    return [sample_eval_done(sample_request(check_id=name), message=message) for name in names]
+
+
+async def test_of_many_verdicts_at_once_each_is_stored_unless_its_check_has_one(bus: Bus) -> None:
+    assert await bus.publish_terminals([]) == []
+    assert await bus.publish_terminals(_verdicts("b", "d", message="first")) == [True, True]
+    assert await bus.publish_terminals(_verdicts("a", "b", "c", "d")) == [True, False, True, False]
+    stored = await bus.last_by_subject(subjects.EVALS, "eval.done.default.b.0")
+    assert stored is not None
+    assert decode(stored[1], EvalDone).message == "first"
+
+
+async def test_of_many_verdicts_at_once_none_is_lost_with_its_answer(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers that never come: each verdict is published once more, by itself, and found to be stored."""
+    monkeypatch.setattr(bus_module, "_ACK_TIMEOUT_S", 0.2)
+    subscribe = bus.nc.subscribe
+
+    async def deaf(subject: str, **options: Any) -> Any:
+        return await subscribe(f"deaf.{subject}", **options)
+
+    monkeypatch.setattr(bus.nc, "subscribe", deaf)
+    assert await bus.publish_terminals(_verdicts("a", "b")) == [True, True]
+    assert (await bus.api("STREAM.INFO.EVALS", {}))["state"]["messages"] == 2
+
+
+async def test_a_batch_holds_what_was_asked_for_in_order(bus: Bus) -> None:
+    await bus.publish_terminals(_verdicts(*"abcdef"))
+    await bus.publish_terminals([sample_eval_done(sample_request(check_id="x", run="other"))])
+
+    async def read(**query: Any) -> list[str]:
+        return [
+            subjects.check_key((message.headers or {})["Nats-Subject"]).check_id
+            async for message in bus.batch(subjects.EVALS, query)
+        ]
+
+    assert await read(batch=3, seq=1, next_by_subj="eval.done.default.>") == ["a", "b", "c"]
+    assert await read(batch=9, seq=4, next_by_subj="eval.done.*.*.0") == ["d", "e", "f", "x"]
+    assert await read(batch=9, seq=1, next_by_subj="eval.done.nobody.>") == []
+    size = len(encode(_verdicts("a")[0]))
+    query = {"batch": 9, "seq": 1, "next_by_subj": ">"}
+    cut = [message async for message in bus.batch(subjects.EVALS, query, limit_bytes=2 * size)]
+    assert 1 <= len(cut) < 7
+
+
+async def test_a_batch_of_a_stream_that_nobody_serves_is_unavailable_and_not_empty(bus: Bus) -> None:
+    async def read() -> list[Msg]:
+        return [message async for message in bus.batch("NOWHERE", {"batch": 1, "seq": 1})]
+
+    with pytest.raises(Unavailable):
+        await read()
+
+
 async def test_each_generation_has_a_verdict_of_its_own(bus: Bus) -> None:
     event = sample_eval_done()
     assert await bus.publish_terminal(event)

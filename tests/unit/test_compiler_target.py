@@ -36,6 +36,19 @@ def test_the_arch_is_the_options_then_the_settings_then_the_least_loaded_executo
     assert choose_arch(Options(), "", [_CPU]) == "8.0+PTX"
 
 
+def test_the_arch_is_that_of_the_model_that_is_asked_for() -> None:
+    named = [_executor("b", target="sm100", arch="10.0", facts={"gpu": "NVIDIA B200"}), _A100]
+    assert choose_arch(Options(gpu="B200"), "", named) == "10.0"
+    assert choose_arch(Options(gpu="H200"), "", named) == "8.0+PTX"
+    assert choose_arch(Options(gpu="B200", arch="9.0"), "", named) == "9.0"
+
+
+def test_a_gpu_and_the_cpu_are_not_asked_for_at_once() -> None:
+    said = choose_target(Options(device="cpu", gpu="H200"), "", [], [], arch="9.0")
+    assert isinstance(said, str)
+    assert "ask for one of them" in said
+
+
 @pytest.mark.parametrize(
     ("options", "source", "calls", "executors", "arch", "expected"),
     [
@@ -55,6 +68,8 @@ def test_the_arch_is_the_options_then_the_settings_then_the_least_loaded_executo
         (Options(), "import triton\n", [], [], "9.0", Target(name="cuda-any", arch="")),
         (Options(), "x = 1\n    from triton import jit\n", [], [], "9.0", Target(name="cuda-any", arch="")),
         (Options(), "# import triton\n", [], [], "9.0", Target(name="cpu", arch="")),
+        (Options(gpu="H200"), "", [], [_CPU], "9.0", Target(name="gpu-h200", arch="")),
+        (Options(gpu="h200"), "", [_CUDA], [_H100], "9.0", Target(name="gpu-h200", arch="9.0")),
     ],
 )
 def test_the_target_follows_from_device_code_and_fleet(  # noqa: PLR0917 - a table's columns

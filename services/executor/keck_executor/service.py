@@ -15,6 +15,7 @@ from keck.scratch import scratch_directory
 from keck.service import consume
 from keck.settings import Settings
 from keck.streams import ensure_target, provision
+from keck.targets import targets_of
 from keck.worker import Worker
 from keck_executor.handler import Handler
 from keck_executor.placement import Placement
@@ -44,7 +45,7 @@ async def _work(
 ) -> None:
     facts = station.judge.facts
     target = station.placement.target(facts)
-    targets = [target] if station.placement.kind == "cpu" else [target, subjects.CUDA_ANY]
+    targets = targets_of(target, facts.get("gpu"))
     for each in targets:
         await ensure_target(bus, each)
     handler = Handler(bus, station, worker=worker.name, isolation=isolation)

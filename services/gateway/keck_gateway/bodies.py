@@ -87,6 +87,10 @@ class CheckState(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
     state: State
     queue_position: int | None
     """How many checks may be served first (an upper bound); null once a worker holds it."""
+    estimate_s: float | None
+    """Seconds until a worker takes it if its queue goes on as in the last minute; null where that is not known."""
+    unserved: str | None
+    """What it waits for and nobody alive is, until its deadline: `compiler`, or a kind of executor such as `sm90`."""
     progress: CheckProgress | None
     """The last that a worker said of it, if this gateway heard anything."""
     links: Links
@@ -96,6 +100,9 @@ class QueuePlace(CheckProgress, frozen=True, kw_only=True, tag_field="type", tag
     """Progress of a check that waits in a queue, with its place there; made by the gateway, for event streams."""
 
     queue_position: int | None
+    estimate_s: float | None = None
+    unserved: str | None = None
+    """As in CheckState."""
 
 
 class TorchProfile(msgspec.Struct, frozen=True, kw_only=True):

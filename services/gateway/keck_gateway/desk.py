@@ -17,7 +17,7 @@ from keck.subjects import CheckKey
 from keck_gateway.admission import Admission
 from keck_gateway.bodies import CheckBody, CheckState, require_name
 from keck_gateway.closing import Closing
-from keck_gateway.lookup import Lookup
+from keck_gateway.lookup import COMPILER, Lookup
 from keck_gateway.overdue import Overdue
 from keck_gateway.progress_feed import ProgressFeed
 from keck_gateway.replay import Replays
@@ -39,12 +39,18 @@ class Desk:
         self.settings = settings
         self.feed = ProgressFeed(bus)
         self.watched = RunStreams(bus)
-        self.lookup = Lookup(bus)
+        self.lookup = Lookup(bus, is_served=self._is_served)
         self.admission = Admission(bus, lookup=self.lookup, fleet=fleet)
         self.replays = Replays(bus)
         self.closing = Closing(bus, self.lookup)
         self.overdue = Overdue(bus, self.closing)
         self.waiters = Waiters(bus, limit=settings.max_waiting, on_verdict=self.overdue.decided)
+
+    def _is_served(self, what: str) -> bool:
+        """Whether somebody alive does this work: compiles, or executes for this target."""
+        if what == COMPILER:
+            return any(worker.state == "ready" for worker in self.fleet.live("compiler"))
+        return self.fleet.has_target(what)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:

@@ -87,14 +87,21 @@ async def _moved(desk: Desk, key: CheckKey, position: int | None) -> CheckState 
 
 def _queued(state: CheckState) -> QueuePlace:
     before = f"at most {state.queue_position} before it" if state.queue_position else "next"
+    if state.estimate_s is not None:
+        before += f", about {state.estimate_s:.0f} s"
+    waiting = f"for a worker: {before}"
+    if state.unserved:
+        waiting = f"until there is a live {state.unserved}"
     return QueuePlace(
         check_id=state.check_id,
         run=state.run,
         generation=state.generation,
         stage="queued",
-        message=f"{'built, ' if state.state == 'built' else ''}waiting for a worker: {before}",
+        message=f"{'built, ' if state.state == 'built' else ''}waiting {waiting}",
         at=time.time(),
         queue_position=state.queue_position,
+        estimate_s=state.estimate_s,
+        unserved=state.unserved,
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeVar
 
 from keck import subjects
 from keck.bus import Bus
@@ -20,10 +21,12 @@ from keck.messages import (
 )
 from keck.subjects import CheckKey
 from keck_gateway.bodies import CheckState, State, links_of
-from keck_gateway.queue_front import QueueFront
+from keck_gateway.queue_front import Place, QueueFront
 
-__all__ = ["Fingerprint", "Lookup", "fingerprint_of"]
+__all__ = ["COMPILER", "Fingerprint", "Lookup", "fingerprint_of"]
 
+COMPILER: Final = "compiler"
+"""What a request waits for."""
 _HISTORY_LAG_S = 0.15
 """A message may leave its queue a moment before HISTORY, which copies it, has it."""
 
@@ -51,9 +54,10 @@ class Fingerprint(NamedTuple):
 class Lookup:
     """Reads checks from the streams; keeps nothing."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, *, is_served: Callable[[str], bool] = lambda what: True) -> None:
         self._bus = bus
-        self._front = QueueFront(bus)
+        self._is_served = is_served
+        self.front = QueueFront(bus)
 
     async def verdict(self, key: CheckKey) -> EvalDone | None:
         """The stored verdict, if there is one."""
@@ -125,19 +129,39 @@ class Lookup:
         if queued_build:
             sequence, build = queued_build
             consumer = subjects.execute_consumer(build.target, build.lane)
-            position = await self._front.position(subjects.BUILDS, consumer, sequence)
-            return _state(key, "running" if position is None else "built", position, progress)
+            place = await self.front.place(subjects.BUILDS, consumer, sequence)
+            return self._state(key, "running" if place is None else "built", place, progress, build.target)
         if queued_request:
             sequence, request = queued_request
             consumer = subjects.compile_consumer(request.lane)
-            position = await self._front.position(subjects.CHECKS, consumer, sequence)
-            return _state(key, "building" if position is None else "queued", position, progress)
+            place = await self.front.place(subjects.CHECKS, consumer, sequence)
+            return self._state(key, "building" if place is None else "queued", place, progress, COMPILER)
         # Between two queues, or its last message was just taken: what HISTORY has says how far it came.
         if await self._newest(subjects.HISTORY, key, CompileDone):
-            return _state(key, "running", None, progress)
+            return self._state(key, "running", None, progress)
         if await self._newest(subjects.HISTORY, key, CheckRequested):
-            return _state(key, "building", None, progress)
+            return self._state(key, "building", None, progress)
         return None
+
+    def _state(
+        self,
+        key: CheckKey,
+        state: State,
+        place: Place | None,
+        progress: CheckProgress | None,
+        waits_for: str = "",
+    ) -> CheckState:
+        return CheckState(
+            check_id=key.check_id,
+            run=key.run,
+            generation=key.generation,
+            state=state,
+            queue_position=place.before if place is not None else None,
+            estimate_s=place.estimate_s if place is not None else None,
+            unserved=waits_for if place is not None and not self._is_served(waits_for) else None,
+            progress=progress,
+            links=links_of(key),
+        )
 
     async def _newest(self, stream: str, key: CheckKey, kind: type[_Queued]) -> tuple[int, _Queued] | None:
         """The newest message of a kind about this check, if it is of the generation asked for."""
@@ -171,17 +195,3 @@ def _subjects_of(kind: type[CheckRequested | CompileDone], run: str, check_id: s
     if kind is CheckRequested:
         return subjects.check_requested("*", run, check_id)
     return subjects.compile_done("*", "*", run, check_id)
-
-
-def _state(
-    key: CheckKey, state: State, queue_position: int | None, progress: CheckProgress | None
-) -> CheckState:
-    return CheckState(
-        check_id=key.check_id,
-        run=key.run,
-        generation=key.generation,
-        state=state,
-        queue_position=queue_position,
-        progress=progress,
-        links=links_of(key),
-    )

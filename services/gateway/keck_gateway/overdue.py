@@ -76,6 +76,8 @@ class Overdue:
         end = self._stored_to[stream]
         state = (await self._bus.api(f"STREAM.INFO.{stream}", {}))["state"]
         self._stored_to[stream] = int(state["last_seq"])
+        if self._stored_to[stream] < end:  # the stream was made anew
+            self._read_to[stream] = end = 0
         while self._read_to[stream] < end:
             query = {
                 "batch": _BATCH,

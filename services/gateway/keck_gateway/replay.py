@@ -46,7 +46,7 @@ _FULL_PAUSE_S: Final = 1.0
 _MAY_DIFFER: Final = {
     "eval.done": frozenset({"policy"}),
     # What a build depends on is decided by now.
-    "compile.done": frozenset(Options.__struct_fields__) - {"device", "arch", "compile_timeout_s"},
+    "compile.done": frozenset(Options.__struct_fields__) - {"device", "arch", "gpu", "compile_timeout_s"},
     "check.requested": frozenset(Options.__struct_fields__),
 }
 
@@ -148,7 +148,10 @@ class _Replay:
                     await self._queue(batch)
                 if self._is_enough():
                     break
-                self._last = max(self._last, batch[-1].sequence)
+                if (
+                    not self._order.check_ids
+                ):  # they are looked for one after the other, each from the beginning
+                    self._last = batch[-1].sequence
         logger().info("replay_finished", made=self._made, known=self._known, generation=self._generation)
 
     async def _free_generation(self) -> int:
@@ -172,13 +175,18 @@ class _Replay:
     async def _score(self, batch: Sequence[Stored]) -> None:
         before = [verdict for event in batch if (verdict := self._verdict_in(event)) is not None]
         before = before[: self._left()]
+        at_once = len(batch) if self._order.rate is None else max(1, int(self._order.rate * _TELL_EVERY_S))
+        for first in range(0, len(before), at_once):
+            await self._store(before[first : first + at_once])
+            await self._pace()
+
+    async def _store(self, before: Sequence[EvalDone]) -> None:
         after = [self._rescored(verdict) for verdict in before]
         for old, new, stored in zip(before, after, await self._bus.publish_terminals(after), strict=True):
             self._made += stored
             self._known += not stored
             if old.verdict is not new.verdict:
                 self._changes[f"{old.verdict} > {new.verdict}"] += 1
-        await self._pace()
 
     def _verdict_in(self, event: Stored) -> EvalDone | None:
         try:
@@ -237,6 +245,7 @@ class _Replay:
             "submitted_at": now,
             "deadline": now + self._order.deadline_s,
         }
+        changes["rebuilds"] = 0
         if isinstance(work, CompileDone):
             changes |= {"compiled_at": now, "compile_s": 0.0, "attempts": 1}
         return msgspec.structs.replace(work, **changes)

@@ -53,7 +53,8 @@ async def stored_events(bus: Bus, order: Replay) -> AsyncGenerator[list[Stored],
                 found.append(event)
             if not found:
                 break
-            yield [event for event in found if order.since is None or event.at >= order.since]
+            if wanted := [event for event in found if order.since is None or event.at >= order.since]:
+                yield wanted
             if over:
                 break
             sequence, first = found[-1].sequence + 1, False

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from keck import subjects
 from keck.bus import Bus
 from keck.errors import Unavailable
 from keck.fleet import Fleet
 from keck.logs import logger
 from keck.streams import ensure_target
+from keck.targets import targets_of
 
 __all__ = ["Targets"]
 
@@ -37,7 +37,9 @@ class Targets:
             await asyncio.sleep(_LOOK_EVERY_S)
 
     def _wanted(self) -> set[str]:
-        targets = {worker.target for worker in self._fleet.executors() if worker.target}
-        if any(target.startswith("sm") for target in targets):
-            targets.add(subjects.CUDA_ANY)
-        return targets
+        return {
+            target
+            for worker in self._fleet.executors()
+            if worker.target
+            for target in targets_of(worker.target, worker.facts.get("gpu"))
+        }

@@ -18,7 +18,15 @@ from keck._transport._problems import error_of
 from keck._transport._sse import server_sent_events
 from keck.errors import Unavailable
 from keck.load import Load
-from keck.messages import CheckProgress, CheckRequested, EvalDone, Heartbeat, Replay, ReplayProgress
+from keck.messages import (
+    CheckProgress,
+    CheckRequested,
+    EvalDone,
+    Heartbeat,
+    Options,
+    Replay,
+    ReplayProgress,
+)
 from keck.subjects import CheckKey
 
 __all__ = ["HttpTransport"]
@@ -33,6 +41,7 @@ _SILENCE_S: Final = 60.0
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
+_DEFAULTS: Final[dict[str, Any]] = msgspec.to_builtins(Options())
 _verdict = msgspec.json.Decoder(EvalDone)
 _progress = msgspec.json.Decoder(CheckProgress)
 _told = msgspec.json.Decoder(ReplayProgress)
@@ -208,6 +217,7 @@ def _verdict_in(response: httpx.Response) -> EvalDone | None:
 
 
 def _body(request: CheckRequested) -> dict[str, Any]:
+    options = msgspec.to_builtins(request.options)
     return {
         "check_id": request.check_id,
         "run": request.run,
@@ -215,7 +225,8 @@ def _body(request: CheckRequested) -> dict[str, Any]:
         "lane": request.lane,
         "candidate": request.candidate,
         "reference": request.reference,
-        "options": msgspec.to_builtins(request.options),
+        # Only what was asked for: a gateway of an older version refuses options that it does not know.
+        "options": {name: value for name, value in options.items() if value != _DEFAULTS[name]},
         "deadline_s": request.deadline - request.submitted_at,
     }
 

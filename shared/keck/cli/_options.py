@@ -11,6 +11,7 @@ __all__ = [
     "CorrectnessSets",
     "Deadline",
     "Device",
+    "Gpu",
     "Json",
     "Kind",
     "Policy",
@@ -30,6 +31,7 @@ Policy = Annotated[
     typer.Option(help="custom-only: the candidate's own kernels must do the work."),
 ]
 Arch = Annotated[str, typer.Option(help='TORCH_CUDA_ARCH_LIST of the build, such as "9.0".')]
+Gpu = Annotated[str, typer.Option(help="Model of GPU to run on, such as H200; empty: any.")]
 TimedCalls = Annotated[int, typer.Option(help="Timed calls a side; 0: correctness only.")]
 CorrectnessSets = Annotated[int, typer.Option(help="Secret input sets compared before timing.")]
 Deadline = Annotated[float, typer.Option(help="Seconds after which nobody wants the verdict.")]

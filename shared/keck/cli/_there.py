@@ -11,6 +11,7 @@ from keck.client import CheckArguments, Client
 from keck.errors import Unavailable
 from keck.messages import CheckProgress, EvalDone
 from keck.settings import Settings
+from keck.targets import targets_of
 
 __all__ = ["judge_there"]
 
@@ -36,9 +37,6 @@ async def _warn_if_unserved(client: Client, event: CheckProgress, stages: Stages
     if event.stage != "compiled" or not event.target:
         return
     executors = await client.executors()
-    served = any(
-        worker.target == event.target or (event.target == "cuda-any" and worker.target.startswith("sm"))
-        for worker in executors
-    )
+    served = any(event.target in targets_of(worker.target, worker.facts.get("gpu")) for worker in executors)
     if not served:
         stages.note(f"no live executor serves {event.target}: the build waits for one until the deadline")

@@ -12,6 +12,7 @@ from keck.cli._options import (
     CorrectnessSets,
     Deadline,
     Device,
+    Gpu,
     Json,
     Kind,
     TimedCalls,
@@ -48,6 +49,7 @@ def check(
     tolerance: Tolerance = "kernelbench",
     profile: Annotated[bool, typer.Option("--profile", help="Also profile both sides.")] = False,
     arch: Arch = "",
+    gpu: Gpu = "",
     timed_calls: TimedCalls = 100,
     correctness_sets: CorrectnessSets = 5,
     deadline: Deadline = 3600.0,
@@ -76,6 +78,7 @@ def check(
             "tolerance": tolerance,
             "profile": profile,
             "arch": arch,
+            "gpu": gpu,
             "timed_calls": timed_calls,
             "correctness_sets": correctness_sets,
         }

@@ -120,6 +120,7 @@ async def test_what_is_selected_is_taken_and_nothing_else(client: Client, bus: B
             ({"last_sequence": sequences["c1"]}, {"c0", "c1"}),
             ({"since": time.time() - 60}, {"c0", "c1", "c2", "c3", "wrong"}),
             ({"since": time.time() + 60}, set()),
+            ({"since": time.time() + 60, "first_sequence": 2}, set()),
             ({"until": time.time() - 60}, set()),
             ({"until": time.time() + 60, "limit": 1}, {"c0"}),
         ),
@@ -196,12 +197,14 @@ async def test_a_replay_keeps_behind_what_waits_already(start_gateway: Any, bus:
     assert (await bus.api("STREAM.INFO.CHECKS", {}))["state"]["messages"] == 40
 
 
-async def test_a_rate_is_kept(client: Client, bus: Bus):
+async def test_a_rate_is_kept_from_the_first_check_on(client: Client, bus: Bus):
     await _judged(bus, "train", 5)
     began = time.monotonic()
-    order = {"source": "eval.done", "run": "train", "options": {"policy": "custom-only"}}
-    await _run(client, **order, rate=10)
-    assert time.monotonic() - began >= 0.5
+    order = Replay(source="eval.done", run="train", options={"policy": "custom-only"}, rate=3)
+    told = [progress async for progress in client.replay(order)]
+    assert time.monotonic() - began >= 5 / 3
+    assert told[0].made <= 3
+    assert told[-1].made == 5
 
 
 @pytest.mark.parametrize(
