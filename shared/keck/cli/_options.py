@@ -8,9 +8,11 @@ import typer
 
 __all__ = [
     "Arch",
+    "CompileTimeout",
     "CorrectnessSets",
     "Deadline",
     "Device",
+    "ExecTimeout",
     "Json",
     "Kind",
     "Policy",
@@ -32,6 +34,13 @@ Policy = Annotated[
 Arch = Annotated[str, typer.Option(help='TORCH_CUDA_ARCH_LIST of the build, such as "9.0".')]
 TimedCalls = Annotated[int, typer.Option(help="Timed calls a side; 0: correctness only.")]
 CorrectnessSets = Annotated[int, typer.Option(help="Secret input sets compared before timing.")]
+CompileTimeout = Annotated[
+    float | None, typer.Option(help="Seconds for one build. [default: the compiler's COMPILE_TIMEOUT]")
+]
+ExecTimeout = Annotated[
+    float | None,
+    typer.Option(help="Seconds of the candidate's own time. [default: the executor's EXEC_TIMEOUT]"),
+]
 Deadline = Annotated[float, typer.Option(help="Seconds after which nobody wants the verdict.")]
 Url = Annotated[
     str,
