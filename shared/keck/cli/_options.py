@@ -35,11 +35,14 @@ Arch = Annotated[str, typer.Option(help='TORCH_CUDA_ARCH_LIST of the build, such
 TimedCalls = Annotated[int, typer.Option(help="Timed calls a side; 0: correctness only.")]
 CorrectnessSets = Annotated[int, typer.Option(help="Secret input sets compared before timing.")]
 CompileTimeout = Annotated[
-    float | None, typer.Option(help="Seconds for one build. [default: the compiler's COMPILE_TIMEOUT]")
+    float | None,
+    typer.Option(help="Seconds for one build. [default, and most: the compiler's COMPILE_TIMEOUT]"),
 ]
 ExecTimeout = Annotated[
     float | None,
-    typer.Option(help="Seconds of the candidate's own time. [default: the executor's EXEC_TIMEOUT]"),
+    typer.Option(
+        help="Seconds of the candidate's own time. [default, and most: the executor's EXEC_TIMEOUT]"
+    ),
 ]
 Deadline = Annotated[float, typer.Option(help="Seconds after which nobody wants the verdict.")]
 Url = Annotated[
