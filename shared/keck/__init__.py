@@ -18,7 +18,16 @@ from keck.errors import (
     Unavailable,
 )
 from keck.load import Load, Queue
-from keck.messages import CheckProgress, CheckRequested, EvalDone, Heartbeat, Options, new_check_id
+from keck.messages import (
+    CheckProgress,
+    CheckRequested,
+    EvalDone,
+    Heartbeat,
+    Options,
+    Replay,
+    ReplayProgress,
+    new_check_id,
+)
 from keck.settings import Settings
 from keck.subjects import CheckKey
 from keck.sync_client import SyncClient
@@ -46,6 +55,8 @@ __all__ = [
     "Options",
     "Queue",
     "QueueFull",
+    "Replay",
+    "ReplayProgress",
     "SettingError",
     "Settings",
     "SyncClient",

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from nats.aio.msg import Msg
 from nats.js.errors import APIError
 
 from keck import subjects
@@ -38,8 +37,6 @@ MAX_ARTIFACT_BYTES: Final = 64 << 20
 """A chain of chunks larger than this may be dropped by a replicated stream."""
 _CHUNK_BYTES: Final = 512 << 10
 _CHUNKS_IN_FLIGHT: Final = 8
-_READ_BYTES: Final = 8 << 20
-_READ_TIMEOUT_S: Final = 10.0
 _CHUNK_TIMEOUT_S: Final = 15.0
 _PUT_ATTEMPTS: Final = 3
 _HASH_IN_THREAD_BYTES: Final = 4 << 20
@@ -225,31 +222,15 @@ class Artifacts:
         left, sequence = entry.chunks, 1
         while left:
             got = 0
-            async for message in self._batch(f"$O.{self._bucket}.C.{entry.nuid}", sequence, left):
+            chunks = f"$O.{self._bucket}.C.{entry.nuid}"
+            query = {"batch": left, "seq": sequence, "next_by_subj": chunks}
+            async for message in self._bus.batch(self._stream, query):
                 sequence = int((message.headers or {})["Nats-Sequence"]) + 1
                 got += 1
                 yield message.data
             if not got:
                 raise ArtifactMissing(f"artifact {name}: {left} of {entry.chunks} chunks are gone")
             left -= got
-
-    async def _batch(self, subject: str, sequence: int, count: int) -> AsyncIterator[Msg]:
-        """One direct get of many messages: no consumer, no flow control."""
-        inbox = self._bus.nc.new_inbox()
-        subscription = await self._bus.nc.subscribe(inbox, pending_bytes_limit=4 * _READ_BYTES)
-        body = {"batch": count, "max_bytes": _READ_BYTES, "seq": sequence, "next_by_subj": subject}
-        try:
-            await self._bus.nc.publish(f"$JS.API.DIRECT.GET.{self._stream}", json.dumps(body).encode(), inbox)
-            while True:
-                message = await subscription.next_msg(timeout=_READ_TIMEOUT_S)
-                if "Status" in (message.headers or {}):  # 204: end of batch; 404: none left
-                    return
-                yield message
-        except TimeoutError as error:
-            raise Unavailable("NATS did not deliver an artifact in time") from error
-        finally:
-            if not self._bus.nc.is_closed:
-                await subscription.unsubscribe()
 
     async def _keep_room(self) -> None:
         if time.monotonic() - self._fill_checked_at < _CHECK_FILL_EVERY_S:

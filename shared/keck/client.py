@@ -24,6 +24,8 @@ from keck.messages import (
     Heartbeat,
     Lane,
     Options,
+    Replay,
+    ReplayProgress,
     new_request,
 )
 from keck.patience import PATIENCE_S, patiently
@@ -249,6 +251,28 @@ class Client:
         async with aclosing(self._transport.events(key)) as events:
             async for event in events:
                 yield event
+
+    async def cancel(self, key: CheckKey, *, reason: str = "") -> EvalDone:
+        """End a check wherever it is; the verdict that it has then, which may be one it had already.
+
+        Raises:
+            NotFound: no such check is known.
+            Unavailable: Keck cannot be reached.
+        """
+        return await self._transport.cancel(key, reason)
+
+    async def replay(self, order: Replay) -> AsyncGenerator[ReplayProgress, None]:
+        """Do stored checks again as a new generation, and yield how far that is; the last says how it ended.
+
+        Raises:
+            BadRequest: it could never work.
+            QueueFull: as many replays run as may.
+            Unavailable: no gateway answers, or it went away: what was made stays, and giving the same order
+                again with `to_generation` goes on.
+        """
+        async with aclosing(self._transport.replay(order)) as told:
+            async for progress in told:
+                yield progress
 
     async def executors(self) -> list[Heartbeat]:
         """Executors that are alive."""

@@ -1,14 +1,18 @@
 """The loop every worker runs: pull, decode, handle, then acknowledge, retry or bury.
 
 A handler returns once the *next* event is stored; only then is the message acknowledged. A message is never
-lost: the worst that happens to it is a verdict that says whose fault it was.
+lost: the worst that happens to it is a verdict that says whose fault it was. Whatever a handler does ends when its
+check is cancelled or its deadline comes, in every stage alike.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 import nats.errors
@@ -18,12 +22,14 @@ from nats.aio.msg import Msg
 from keck import subjects
 from keck.attempts import attempt_of, hand_back, is_used_up
 from keck.bus import Bus
-from keck.dead_letters import bury, names_in, verdict_on_unreadable
-from keck.errors import BadRequest, KeckError, Misaddressed, Reject, Retry
+from keck.dead_letters import Letter, bury, names_in, verdict_on_unreadable
+from keck.endings import cancelled, overdue
+from keck.errors import BadRequest, KeckError, Misaddressed, NotPermitted, Reject, Retry
 from keck.logs import logger
-from keck.messages import CheckRequested, CompileDone, EvalDone, decode
+from keck.messages import CheckCancel, CheckRequested, CompileDone, EvalDone, decode
 from keck.pull import PullLoop
 from keck.streams import MAX_ATTEMPTS
+from keck.subjects import CheckKey
 
 __all__ = ["Consumer"]
 
@@ -33,7 +39,19 @@ _UNSETTLED_DELAY_S: Final = 5.0
 _FIRST_DELAY_S: Final = 2.0
 """Before the second attempt after an unforeseen exception; doubled for the third."""
 _STAGES: Final = {subjects.CHECKS: "compile", subjects.BUILDS: "execute"}
-_E = TypeVar("_E", CheckRequested, CompileDone, EvalDone)
+_DOING: Final = {
+    "compile": "it waited for its build or was being built",
+    "execute": "it waited for an executor or was being judged",
+}
+_E = TypeVar("_E", CheckRequested, CompileDone)
+
+
+@dataclass(slots=True)
+class _Work:
+    """A handler at work on one check."""
+
+    task: asyncio.Future[None]
+    cancelled_by: CheckCancel | None = None
 
 
 class Consumer(Generic[_E]):
@@ -42,6 +60,8 @@ class Consumer(Generic[_E]):
     `handle(event, attempt)` decides by how it ends:
 
     ====================  =========================================================================
+    is cancelled          the check was, or its deadline came: the verdict says so, and is published
+                          once the handler is over, so that it has ended whatever it started
     returns               acknowledged: whatever follows from the message is stored
     raises ``Retry``      delivered again after its delay; at the last attempt `on_exhausted`
     raises ``Reject``     dead letter, `on_exhausted`, never delivered again
@@ -77,6 +97,7 @@ class Consumer(Generic[_E]):
         self._held_off = False
         self._drained = asyncio.Event()
         self._in_hand: dict[asyncio.Task[None], Msg] = {}
+        self._working: dict[CheckKey, _Work] = {}
         self._loops: list[PullLoop] = [
             PullLoop(bus, stream=stream, consumer=name, on_arrival=self._wake.set) for name in consumers
         ]
@@ -99,16 +120,17 @@ class Consumer(Generic[_E]):
         """
         beat = asyncio.create_task(self._beat(), name="consumer-beat")
         try:
-            for loop in self._loops:
-                await loop.start()
-            while not self._draining:
-                self._wake.clear()
-                if self._held_off:
-                    await self._hand_back_waiting()
-                else:
-                    await self._fill_slots()
-                await self._wake.wait()
-            await self._drained.wait()
+            async with self._hearing_cancels():
+                for loop in self._loops:
+                    await loop.start()
+                while not self._draining:
+                    self._wake.clear()
+                    if self._held_off:
+                        await self._hand_back_waiting()
+                    else:
+                        await self._fill_slots()
+                    await self._wake.wait()
+                await self._drained.wait()
         finally:
             if not self._draining:
                 await self.drain(0)
@@ -210,16 +232,20 @@ class Consumer(Generic[_E]):
         with structlog.contextvars.bound_contextvars(
             check_id=event.check_id, run=event.run, attempt=attempt, stage=self._stage
         ):
+            if await self._bus.is_decided(_key_of(event)):
+                # Cancelled, or an earlier delivery got that far and its acknowledgement was lost.
+                await self._settle(message.ack())
+                return
             if is_used_up(message, attempt):
                 # Whoever had it last did not live to say why.
                 await self._give_up(event, "the workers that had it were lost", "worker_lost", attempt - 1)
                 await self._settle(message.ack())
                 return
             try:
-                await self._handle(event, attempt)
+                ending = await self._handled(event, attempt)
             except Reject as error:
                 logger().error("message_rejected", reason=str(error))
-                await bury(self._bus, message, stage=self._stage, reason=str(error))
+                await bury(self._bus, Letter.of(message), stage=self._stage, reason=str(error))
                 await self._give_up(event, str(error), "rejected", attempt)
                 await self._settle(message.term())
             except Retry as error:
@@ -229,7 +255,56 @@ class Consumer(Generic[_E]):
                 logger().exception("handler_failed", error=type(error).__name__)
                 await self._again(message, event, attempt, _as_retry(error, attempt))
             else:
+                if ending is not None:
+                    logger().info("check_ended_early", verdict=str(ending.verdict))
+                    await self._bus.publish_terminal(ending)
                 await self._settle(message.ack())
+
+    async def _handled(self, event: _E, attempt: int) -> EvalDone | None:
+        """Let the handler work; the verdict that ended it early, if one did. On return nothing of it is left."""
+        left_s = event.deadline - time.time()
+        if left_s <= 0:
+            return overdue(event, _DOING[self._stage])
+        key = _key_of(event)
+        work = _Work(asyncio.ensure_future(self._handle(event, attempt)))
+        self._working[key] = work
+        try:
+            await asyncio.wait({work.task}, timeout=left_s)
+            if work.cancelled_by is not None:
+                return cancelled(event, work.cancelled_by.reason)
+            if not work.task.done():
+                return overdue(event, _DOING[self._stage])
+            await work.task
+            return None
+        finally:
+            del self._working[key]
+            work.task.cancel()
+            await asyncio.gather(work.task, return_exceptions=True)
+
+    @contextlib.asynccontextmanager
+    async def _hearing_cancels(self) -> AsyncIterator[None]:
+        try:
+            subscription = await self._bus.subscribe(subjects.CANCELS, self._cancelled)
+        except NotPermitted as error:
+            logger().warning("cancels_not_heard", error=str(error))
+            yield
+            return
+        try:
+            yield
+        finally:
+            if not self._bus.nc.is_closed:
+                await subscription.unsubscribe()
+
+    async def _cancelled(self, message: Msg) -> None:
+        try:
+            cancel = decode(message.data, CheckCancel)
+        except BadRequest as error:
+            logger().warning("cancel_unreadable", subject=message.subject, error=str(error))
+            return
+        work = self._working.get(CheckKey(cancel.run, cancel.check_id, cancel.generation))
+        if work is not None and not work.task.done():
+            work.cancelled_by = cancel
+            work.task.cancel()
 
     async def _again(self, message: Msg, event: _E, attempt: int, why: Retry) -> None:
         if attempt < MAX_ATTEMPTS:
@@ -244,9 +319,10 @@ class Consumer(Generic[_E]):
 
     async def _discard_unreadable(self, message: Msg, error: BadRequest) -> None:
         logger().error("message_unreadable", subject=message.subject, reason=str(error))
-        await bury(self._bus, message, stage=self._stage, reason=str(error))
+        letter = Letter.of(message)
+        await bury(self._bus, letter, stage=self._stage, reason=str(error))
         # Whose check a misaddressed event is, is the very thing in doubt.
-        verdict = None if isinstance(error, Misaddressed) else verdict_on_unreadable(message, str(error))
+        verdict = None if isinstance(error, Misaddressed) else verdict_on_unreadable(letter, str(error))
         if verdict is not None:
             await self._bus.publish_terminal(verdict)
         await self._settle(message.term())
@@ -269,6 +345,10 @@ class Consumer(Generic[_E]):
         except (nats.errors.Error, TimeoutError) as error:
             # Not its text: nats-py puts the whole message into it, sources included.
             logger().warning("acknowledgement_lost", error=type(error).__name__)
+
+
+def _key_of(event: CheckRequested | CompileDone) -> CheckKey:
+    return CheckKey(event.run, event.check_id, event.generation)
 
 
 def _as_retry(error: Exception, attempt: int) -> Retry:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import msgspec
 from nats.aio.msg import Msg
@@ -14,43 +15,66 @@ from keck.bus import Bus
 from keck.messages import DECODING_ERRORS, NAME_PATTERN, CheckRequested, EvalDone, verdict_of
 from keck.verdict import Verdict
 
-__all__ = ["bury", "names_in", "verdict_on_unreadable"]
+__all__ = ["Letter", "bury", "names_in", "verdict_on_unreadable"]
 
 _NAME = re.compile(NAME_PATTERN)
 _MAX_COPY_BYTES = 1_000_000
 """With these headers no more than a server takes by default; a copy that is refused would leave its check unanswered."""
 
 
-async def bury(bus: Bus, message: Msg, *, stage: str, reason: str) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """A message as it lay in its queue."""
+
+    stream: str
+    sequence: int
+    stored_at: str
+    """Tells it from one of the same sequence in a stream that was made anew."""
+    subject: str
+    data: bytes
+
+    @classmethod
+    def of(cls, message: Msg) -> Self:
+        """One that was delivered."""
+        meta = message.metadata
+        return cls(
+            stream=meta.stream,
+            sequence=meta.sequence.stream,
+            stored_at=str(meta.timestamp.timestamp()),
+            subject=message.subject,
+            data=message.data,
+        )
+
+
+async def bury(bus: Bus, letter: Letter, *, stage: str, reason: str) -> None:
     """Store a copy, as it came, with where it came from, how large it was and why it is here.
 
     Raises:
         Unavailable: it could not be stored.
     """
-    meta = message.metadata
-    run, check_id = names_in(message.subject)
+    run, check_id = names_in(letter.subject)
     headers = {
-        subjects.MSG_ID: f"dead.{meta.stream}.{meta.sequence.stream}.{meta.timestamp.timestamp()}",
+        subjects.MSG_ID: f"dead.{letter.stream}.{letter.sequence}.{letter.stored_at}",
         "Keck-Reason": _ascii(" ".join(reason.split()))[:1_000],
-        "Keck-Subject": _ascii(message.subject),
-        "Keck-Size": str(len(message.data)),
+        "Keck-Subject": _ascii(letter.subject),
+        "Keck-Size": str(len(letter.data)),
     }
-    copy = message.data[:_MAX_COPY_BYTES]
+    copy = letter.data[:_MAX_COPY_BYTES]
     await bus.store(subjects.dead(stage, _token(run), _token(check_id)), copy, headers=headers)
 
 
-def verdict_on_unreadable(message: Msg, reason: str) -> EvalDone | None:
+def verdict_on_unreadable(letter: Letter, reason: str) -> EvalDone | None:
     """The verdict for the check that the subject names, so that nobody waits for its deadline.
 
     None where the subject's names are none that a verdict could carry.
     """
-    run, check_id = names_in(message.subject)
+    run, check_id = names_in(letter.subject)
     if not (_NAME.match(run) and _NAME.match(check_id)):
         return None
     unknown = CheckRequested(
         check_id=check_id,
         run=run,
-        generation=_generation_in(message.data),
+        generation=_generation_in(letter.data),
         candidate="",
         reference="",
         deadline=0.0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from nats.aio.subscription import Subscription
 
 from keck import subjects
 from keck.bus import Bus
-from keck.errors import BadRequest
+from keck.errors import BadRequest, Unavailable
 from keck.logs import logger
 from keck.messages import Heartbeat, decode, encode
 
@@ -128,26 +127,13 @@ class Fleet:
 
     async def _load(self) -> None:
         """Every key's last value, by one batched direct get."""
-        done = asyncio.Event()
-
-        async def collect(message: Msg) -> None:
-            headers = message.headers or {}
-            if "Status" in headers:  # 204: that was all; 404: there are none
-                done.set()
-                return
-            self._apply(headers.get("Nats-Subject", ""), message, age_s=None)
-
-        inbox = self._bus.nc.new_inbox()
-        subscription = await self._bus.subscribe(inbox, collect)
+        query = {"multi_last": [_KEYS], "batch": 1000}
         try:
-            body = json.dumps({"multi_last": [_KEYS], "batch": 1000}).encode()
-            await self._bus.nc.publish(f"$JS.API.DIRECT.GET.{_STREAM}", body, inbox)
-            await asyncio.wait_for(done.wait(), 3.0)
-        except TimeoutError:
+            async for message in self._bus.batch(_STREAM, query):
+                self._apply((message.headers or {}).get("Nats-Subject", ""), message, age_s=None)
+        except Unavailable as error:
             # Not fatal: within one beat every live worker has been heard anyway.
-            logger().warning("fleet_not_loaded")
-        finally:
-            await subscription.unsubscribe()
+            logger().warning("fleet_not_loaded", error=str(error))
 
     def _apply(self, subject: str, message: Msg, *, age_s: float | None) -> None:
         name = subject.removeprefix(f"$KV.{subjects.WORKERS_BUCKET}.")

@@ -24,6 +24,7 @@ __all__ = [
     "MAX_LOG_BYTES",
     "MAX_SOURCE_BYTES",
     "BuildRecord",
+    "CheckCancel",
     "CheckProgress",
     "CheckRequested",
     "CompileDone",
@@ -52,6 +53,9 @@ __all__ = [
     "RanKernel",
     "RanOperation",
     "Reading",
+    "Replay",
+    "ReplayProgress",
+    "ReplaySource",
     "Source",
     "Stage",
     "Timing",
@@ -126,6 +130,8 @@ class CheckRequested(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"
     """Absolute, Unix seconds, shared by all stages."""
     submitted_at: _UnixTime
     """Unix seconds."""
+    rebuilds: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """How often it was sent back because what had been built was lost."""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -233,6 +239,8 @@ class CompileDone(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
     extensions: list[Extension] = []
     build: BuildRecord = BuildRecord()
     reading: Reading = Reading()
+    rebuilds: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """As in the request."""
 
 
 class Tolerance(msgspec.Struct, frozen=True, kw_only=True):
@@ -254,7 +262,7 @@ class Correctness(msgspec.Struct, frozen=True, kw_only=True):
     """Elements compared."""
     tolerance: Tolerance
     weights: Literal["copied", "seeded", "none"]
-    comparison: Literal["tolerance", "scaled"] = "tolerance"
+    comparison: Literal["tolerance", "scaled", "accept_output"] = "tolerance"
     """``scaled``: an answer that computes nothing passes the tolerance, so errors count against the spread of at least
     one output."""
     oracle: Literal["fp64", "fp32"] = "fp32"
@@ -278,8 +286,8 @@ class NullAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """On the task's own stress sets besides; null where it has none, or that was not needed."""
     max_abs_err: float
     """Largest error, as far as was looked: whatever is refuted early is not looked at further."""
-    of_allowed: float
-    """Largest error in parts of what the tolerance allows at that element; above 1 fails."""
+    of_allowed: float | None = None
+    """Largest error in parts of what the tolerance allows at that element; above 1 fails. Null where the task decides."""
 
 
 class Lint(msgspec.Struct, frozen=True, kw_only=True):
@@ -287,7 +295,7 @@ class Lint(msgspec.Struct, frozen=True, kw_only=True):
 
     weak: bool
     """Some null answer passes whatever comparison there is."""
-    comparison: Literal["tolerance", "scaled"]
+    comparison: Literal["tolerance", "scaled", "accept_output"]
     answers: list[NullAnswer]
     repeat_max_abs_err: float
     """Between two calls on the same inputs; 0: the same to the last bit."""
@@ -315,6 +323,13 @@ class EventsMs(msgspec.Struct, frozen=True, kw_only=True):
     reference: float
 
 
+class AloneMs(msgspec.Struct, frozen=True, kw_only=True):
+    """Median milliseconds of a call that had the device to itself, by the judge's clock."""
+
+    candidate: float
+    reference: float
+
+
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """How long both sides took, by the judge's clock."""
 
@@ -331,6 +346,10 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     clock: Literal["outside"] = "outside"
     noise: float
     """Spread of the candidate's times: interquartile range over median."""
+    alone_ms: AloneMs | None = None
+    """Measured where calls are enqueued together and the candidate gains: what one of them takes by itself."""
+    charged_ms: float | None = None
+    """What the speedup is computed from in the place of the candidate's median, where single calls take much longer."""
 
 
 class Flag(msgspec.Struct, frozen=True, kw_only=True):
@@ -443,6 +462,19 @@ class EvalDone(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
     """Whose code did the work; null where the candidate was never judged."""
     lint: Lint | None = None
     """With kind ``lint``."""
+    rescored_from: int | None = None
+    """The generation whose verdict this one was computed from, without a device; null: this one was judged."""
+
+
+class CheckCancel(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="check.cancel"):
+    """Nobody wants the verdict of this check any more. Core NATS only: heard by whoever is there."""
+
+    v: Literal[1] = 1
+    check_id: Name
+    run: Name = "default"
+    generation: Annotated[int, msgspec.Meta(ge=0)] = 0
+    reason: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    """One line for people, which the verdict repeats."""
 
 
 class CheckProgress(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="check.progress"):
@@ -503,7 +535,69 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag
     """Compilers and executors."""
 
 
-Event = CheckRequested | CompileDone | EvalDone | CheckProgress | Heartbeat
+ReplaySource = Literal["eval.done", "compile.done", "check.requested"]
+
+
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    """Do checks again, each as a new generation of its own: which ones, from which event on, and how fast.
+
+    What is left empty selects everything. A check is taken if all that is given fits it.
+    """
+
+    source: ReplaySource
+    """``eval.done``: score stored verdicts under another policy. ``compile.done``: judge stored builds again.
+    ``check.requested``: do everything again."""
+    run: Name | None = None
+    check_ids: Annotated[list[Name], msgspec.Meta(max_length=10_000)] = []
+    """Of `run`, or of the run ``default`` where that is null."""
+    verdicts: Annotated[list[Verdict], msgspec.Meta(max_length=32)] = []
+    """Only checks that ended so."""
+    since: _UnixTime | None = None
+    """Stored at this moment or later, Unix seconds by the server's clock."""
+    until: _UnixTime | None = None
+    """Stored before this moment."""
+    first_sequence: Annotated[int, msgspec.Meta(ge=1)] = 1
+    """Of the stream that the events lie in: EVALS for ``eval.done``, else HISTORY."""
+    last_sequence: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    generation: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """The generation that is taken."""
+    to_generation: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """The generation that is made; null: the first that no check of the run has a verdict of. To go on with a
+    replay that was interrupted, name its own: what it made is not made again."""
+    options: dict[str, str | int | float | bool | None] = {}
+    """Options that are to differ from the stored ones, by name."""
+    rate: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
+    """Checks a second, at most; null: as fast as live work leaves room for."""
+    limit: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Checks to do again, at most."""
+    deadline_s: Annotated[float, msgspec.Meta(gt=0, le=7 * 86_400)] = 3600.0
+    """Of each check that is done again, from the moment it is queued."""
+
+
+class ReplayProgress(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="replay.progress"):
+    """How far a replay is; the last one has `finished` or `error`."""
+
+    v: Literal[1] = 1
+    generation: int
+    """The one that is made."""
+    read: int
+    """Events looked at."""
+    made: int
+    """Checks of the new generation stored: verdicts, or work that was queued."""
+    known: int
+    """Checks that had this generation already."""
+    unreadable: int
+    """Events that could not be read, and checks that cannot be done again."""
+    last_sequence: int
+    """Up to here everything has been dealt with."""
+    changed: dict[str, int] = {}
+    """With ``eval.done``: how many verdicts became others, by ``passed > hack_detected`` and the like."""
+    finished: bool = False
+    error: str = ""
+    """Why it ended early."""
+
+
+Event = CheckRequested | CompileDone | EvalDone | CheckCancel | CheckProgress | Heartbeat | ReplayProgress
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Event)
@@ -511,7 +605,16 @@ _json_encoder = msgspec.json.Encoder()
 DECODING_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """All that msgspec raises on bytes of any kind; the last two, on bad text and deep nesting, are none of its own."""
 _MAX_REASON: Final = 500
-_E = TypeVar("_E", CheckRequested, CompileDone, EvalDone, CheckProgress, Heartbeat)
+_E = TypeVar(
+    "_E",
+    CheckRequested,
+    CompileDone,
+    EvalDone,
+    CheckCancel,
+    CheckProgress,
+    Heartbeat,
+    ReplayProgress,
+)
 
 
 def encode(event: Event) -> bytes:

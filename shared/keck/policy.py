@@ -5,6 +5,7 @@ verdict can be scored again under another policy without a device.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -43,6 +44,7 @@ _COMPILED = ("Torch-Compiled Region", "CompiledFunction", "TorchDynamo Cache Loo
 _COPIES = ("Memcpy", "Memset")
 
 
+@lru_cache(maxsize=4096)
 def is_glue(operation: str) -> bool:
     """Whether an operator of torch's (``aten::view``) only makes, names or moves memory."""
     namespace, _, name = operation.partition("::")

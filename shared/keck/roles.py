@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from keck import subjects
-from keck.streams import HANDED_BACK_BUCKET, stream_configs
+from keck.streams import ADVISORY, HANDED_BACK_BUCKET, UNDELIVERED_CONSUMER, stream_configs
 
 __all__ = ["ANONYMOUS", "PERMISSIONS", "Permissions"]
 
@@ -73,10 +73,21 @@ def _gateway() -> Permissions:
     return Permissions(
         publish=(
             "check.requested.>",
-            "check.cancel.>",
+            subjects.CANCELS,
+            # What nobody else can end or make: dead letters, cancellations, and new generations in a replay.
+            "compile.done.>",
+            "eval.done.>",
             _WORKERS,
             *_INBOXES_ANSWERED,
             _VERDICT,
+            f"$JS.API.DIRECT.GET.{subjects.EVALS}",
+            f"$JS.API.DIRECT.GET.{subjects.HISTORY}",
+            f"$JS.API.DIRECT.GET.{subjects.CHECKS}",
+            f"$JS.API.DIRECT.GET.{subjects.BUILDS}",
+            # What ran out of deliveries, and what is to be said of it.
+            *_pull(ADVISORY, UNDELIVERED_CONSUMER),
+            f"$JS.API.CONSUMER.CREATE.{ADVISORY}.{UNDELIVERED_CONSUMER}",
+            "dead.>",
             f"$JS.API.DIRECT.GET.{subjects.CHECKS}.check.requested.>",
             f"$JS.API.DIRECT.GET.{subjects.BUILDS}.compile.done.>",
             f"$JS.API.DIRECT.GET.{subjects.HISTORY}.check.requested.>",
@@ -84,6 +95,9 @@ def _gateway() -> Permissions:
             _WORKERS_NOW,
             f"$JS.API.CONSUMER.INFO.{subjects.CHECKS}.*",
             f"$JS.API.CONSUMER.INFO.{subjects.BUILDS}.*",
+            # Messages of checks that have their verdict.
+            f"$JS.API.STREAM.MSG.DELETE.{subjects.CHECKS}",
+            f"$JS.API.STREAM.MSG.DELETE.{subjects.BUILDS}",
             *creates,
             *(
                 f"$JS.API.CONSUMER.CREATE.{subjects.CHECKS}.{subjects.compile_consumer(lane)}"
@@ -97,6 +111,8 @@ def _gateway() -> Permissions:
             subjects.PROGRESS,
             _WORKERS,
             f"{subjects.CHECK_SERVICE} {subjects.GATEWAY_QUEUE}",
+            f"{subjects.REPLAY_SERVICE} {subjects.GATEWAY_QUEUE}",
+            f"{subjects.CANCELS} {subjects.GATEWAY_QUEUE}",
         ),
     )
 
@@ -127,7 +143,7 @@ def _compiler() -> Permissions:
             _BUILDS_INDEX,
             f"$JS.API.DIRECT.GET.KV_{subjects.BUILDS_INDEX_BUCKET}.{_BUILDS_INDEX}",
         ),
-        subscribe=(_inbox("compiler"), _WORKERS, "check.cancel.>"),
+        subscribe=(_inbox("compiler"), _WORKERS, subjects.CANCELS),
     )
 
 
@@ -136,6 +152,9 @@ def _executor() -> Permissions:
     return Permissions(
         publish=(
             "eval.done.>",
+            # A check whose build is lost goes back to the compilers.
+            "check.requested.>",
+            f"$JS.API.DIRECT.GET.{subjects.HISTORY}.check.requested.>",
             "check.progress.>",
             "dead.execute.>",
             _WORKERS,
@@ -144,7 +163,7 @@ def _executor() -> Permissions:
             _VERDICT,
             *_read_artifacts(),
         ),
-        subscribe=(_inbox("executor"), "check.cancel.>"),
+        subscribe=(_inbox("executor"), subjects.CANCELS),
     )
 
 
@@ -154,8 +173,9 @@ def _orchestrator(inbox: str) -> Permissions:
     return Permissions(
         publish=(
             "check.requested.>",
-            "check.cancel.>",
+            subjects.CANCELS,
             subjects.CHECK_SERVICE,
+            subjects.REPLAY_SERVICE,
             _VERDICT,
             _WORKERS_NOW,
             # The consumer's filter is part of the subject, and the server holds the request to it.

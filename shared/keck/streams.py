@@ -23,6 +23,7 @@ __all__ = [
     "HANDED_BACK_BUCKET",
     "MAX_ATTEMPTS",
     "MAX_DELIVER",
+    "UNDELIVERED_CONSUMER",
     "ensure_target",
     "provision",
     "stream_configs",
@@ -36,9 +37,12 @@ ACK_WAIT_S: Final = 30.0
 """A worker that dies gives its messages back after this long; beats every 10 s survive two lost ones."""
 ADVISORY: Final = "ADVISORY"
 """What the server says of messages that ran out of deliveries or were terminated."""
+UNDELIVERED_CONSUMER: Final = "undelivered"
+"""Durable consumer of ADVISORY, of the gateways."""
 HANDED_BACK_BUCKET: Final = "handed_back"
 """Key-value: deliveries that ended in a worker's shutdown and count as no attempt."""
 
+_MAX_DELIVERIES = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>"
 _MIB = 1 << 20
 _GIB = 1 << 30
 _DAY_S = 86_400.0
@@ -91,7 +95,7 @@ _STORAGE_EXCEEDED = 10047
 
 
 async def provision(bus: Bus, *, storage: str, ack_wait_s: float = ACK_WAIT_S) -> None:
-    """Create what is missing: all streams and buckets, and the compilers' consumers. Safe at any time.
+    """Create what is missing: all streams and buckets, the compilers' consumers and the gateways'. Safe at any time.
 
     On a server with roles only the gateway may; for others this does nothing, and what they pull from appears when
     a gateway starts.
@@ -107,6 +111,15 @@ async def provision(bus: Bus, *, storage: str, ack_wait_s: float = ACK_WAIT_S) -
         return
     for config in configs[1:]:
         await _create_stream(bus, config)
+    await _create_consumer(
+        bus,
+        ADVISORY,
+        name=UNDELIVERED_CONSUMER,
+        filter_subject=_MAX_DELIVERIES,
+        ack_wait_s=ack_wait_s,
+        max_ack_pending=100,
+        max_deliver=-1,
+    )
     for lane in subjects.LANES:
         await _create_consumer(
             bus,
@@ -172,7 +185,7 @@ def stream_configs(storage: str) -> list[dict[str, Any]]:
         _facts(
             ADVISORY,
             [
-                "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>",
+                _MAX_DELIVERIES,
                 "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.>",
             ],
             sizes[ADVISORY],
@@ -284,7 +297,14 @@ def _same_sources(field: str, wanted: Any, found: Mapping[str, Any]) -> bool:
 
 
 async def _create_consumer(
-    bus: Bus, stream: str, *, name: str, filter_subject: str, ack_wait_s: float, max_ack_pending: int
+    bus: Bus,
+    stream: str,
+    *,
+    name: str,
+    filter_subject: str,
+    ack_wait_s: float,
+    max_ack_pending: int,
+    max_deliver: int = MAX_DELIVER,
 ) -> None:
     config = {
         "durable_name": name,
@@ -292,7 +312,7 @@ async def _create_consumer(
         "ack_policy": "explicit",
         # No `backoff`: it would replace ack_wait, and +WPI would only extend by its current step.
         "ack_wait": int(ack_wait_s * _NS),
-        "max_deliver": MAX_DELIVER,
+        "max_deliver": max_deliver,
         "max_ack_pending": max_ack_pending,
         "max_waiting": 4096,  # cannot be changed later; above it pulls are refused
         "filter_subject": filter_subject,

@@ -3,14 +3,15 @@
 ===========================================  ==================================  =========================
 subject                                      written by                          read by
 ===========================================  ==================================  =========================
-check.requested.<lane>.<run>.<check_id>      gateway, orchestrators              compilers
+check.requested.<lane>.<run>.<check_id>      gateway, orchestrators, executors   compilers
 compile.done.<target>.<lane>.<run>.<id>      compilers                           executors of that target
 eval.done.<run>.<check_id>.<generation>      executors, compilers                orchestrators, archive
 live.eval.done.<run>.<id>.<generation>       the server (republish: stored)      gateways, clients
 check.progress.<run>.<check_id>              all stages (core, not stored)       gateways, clients
-check.cancel.<run>.<check_id>                gateway, orchestrators (core)       compilers, executors
+check.cancel.<run>.<check_id>                gateway, orchestrators (core)       all services
 dead.<stage>.<run>.<check_id>                any consumer                        operators
 keck.check                                   anybody (request-reply)             gateways (queue group)
+keck.replay                                  anybody (request, many replies)     gateways (queue group)
 ===========================================  ==================================  =========================
 """
 
@@ -22,6 +23,7 @@ __all__ = [
     "ARTIFACTS_BUCKET",
     "BUILDS",
     "BUILDS_INDEX_BUCKET",
+    "CANCELS",
     "CHECKS",
     "CHECK_SERVICE",
     "CUDA_ANY",
@@ -34,10 +36,12 @@ __all__ = [
     "LIVE_EVALS",
     "MSG_ID",
     "PROGRESS",
+    "REPLAY_SERVICE",
     "ROLES",
     "WORKERS_BUCKET",
     "CheckKey",
     "build_id",
+    "cancel",
     "check_key",
     "check_requested",
     "compile_consumer",
@@ -70,9 +74,11 @@ CUDA_ANY: Final = "cuda-any"
 """Target of a check that any CUDA executor may take."""
 
 CHECK_SERVICE: Final = "keck.check"
+REPLAY_SERVICE: Final = "keck.replay"
 GATEWAY_QUEUE: Final = "gateway"
 LIVE_EVALS: Final = "live.eval.done.>"
 PROGRESS: Final = "check.progress.>"
+CANCELS: Final = "check.cancel.>"
 
 ROLES: Final = ("gateway", "compiler", "executor", "orchestrator", "observer", "admin")
 """Users of a server with roles, by the name they log in with (`keck.roles`)."""
@@ -128,14 +134,19 @@ def progress(run: str, check_id: str) -> str:
     return f"check.progress.{run}.{check_id}"
 
 
-def request_id(key: CheckKey) -> str:
-    """Msg-Id of a request: the same check published twice is one check."""
-    return f"{key.run}.{key.check_id}.{key.generation}.check.requested"
+def cancel(run: str, check_id: str) -> str:
+    """Subject on which a check is cancelled."""
+    return f"check.cancel.{run}.{check_id}"
 
 
-def build_id(key: CheckKey) -> str:
+def request_id(key: CheckKey, *, rebuilds: int = 0) -> str:
+    """Msg-Id of a request: the same check published twice is one check, unless it is to be built once more."""
+    return f"{key.run}.{key.check_id}.{key.generation}.check.requested" + (f".{rebuilds}" if rebuilds else "")
+
+
+def build_id(key: CheckKey, *, rebuilds: int = 0) -> str:
     """Msg-Id of a runnable build."""
-    return f"{key.run}.{key.check_id}.{key.generation}.compile.done"
+    return f"{key.run}.{key.check_id}.{key.generation}.compile.done" + (f".{rebuilds}" if rebuilds else "")
 
 
 def dead(stage: str, run: str, check_id: str) -> str:

@@ -11,8 +11,9 @@ from typing import Any, Final, Self, TypeVar, Unpack
 
 from keck.batches import AT_ONCE, Check, Checked, Checks
 from keck.client import CheckArguments, Client, LintArguments
+from keck.errors import Unavailable
 from keck.load import Load
-from keck.messages import CheckProgress, EvalDone, Heartbeat
+from keck.messages import CheckProgress, EvalDone, Heartbeat, Replay, ReplayProgress
 from keck.patience import PATIENCE_S
 from keck.settings import Settings
 from keck.subjects import CheckKey
@@ -122,6 +123,21 @@ class SyncClient:
     def result(self, key: CheckKey, *, timeout_s: float | None = None) -> EvalDone:
         """The verdict of a check; see :meth:`keck.Client.result`."""
         return self._wait(self._client.result(key, timeout_s=timeout_s))
+
+    def cancel(self, key: CheckKey, *, reason: str = "") -> EvalDone:
+        """End a check wherever it is; see :meth:`keck.Client.cancel`."""
+        return self._wait(self._client.cancel(key, reason=reason))
+
+    def replay(self, order: Replay) -> ReplayProgress:
+        """Do stored checks again, to the end; see :meth:`keck.Client.replay`."""
+
+        async def to_the_end() -> ReplayProgress:
+            told = [progress async for progress in self._client.replay(order)]
+            if not told:
+                raise Unavailable("the replay ended without a word")
+            return told[-1]
+
+        return self._wait(to_the_end())
 
     def executors(self) -> list[Heartbeat]:
         """Executors that are alive."""

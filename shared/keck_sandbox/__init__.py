@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keck_sandbox.fork_server import ForkServer
-    from keck_sandbox.freezing import freeze, thaw
+    from keck_sandbox.freezing import Stop, freeze, thaw
     from keck_sandbox.policy import Policy
     from keck_sandbox.process import Exit, Process, spawn
     from keck_sandbox.reap import become_subreaper, kill_strays
@@ -26,6 +26,7 @@ _WHERE = {
     "ForkServer": "fork_server",
     "Policy": "policy",
     "Process": "process",
+    "Stop": "freezing",
     "Tier": "tier",
     "become_subreaper": "reap",
     "freeze": "freezing",
@@ -42,6 +43,7 @@ __all__ = [
     "ForkServer",
     "Policy",
     "Process",
+    "Stop",
     "Tier",
     "become_subreaper",
     "freeze",

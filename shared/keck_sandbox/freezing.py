@@ -9,9 +9,68 @@ import time
 
 from keck_sandbox.reap import cell_members
 
-__all__ = ["freeze", "thaw"]
+__all__ = ["Stop", "freeze", "thaw"]
 
-_STOPPED = (b"T", b"t", b"Z", b"X")
+_STOPPED = (b"T", b"t")
+_GONE = (b"Z", b"X")
+_DYING_S = 0.1
+
+
+class Stop:
+    """What a confirmed stop looked like, to tell afterwards whether it lasted."""
+
+    def __init__(self, members: set[int]) -> None:
+        self._looks = _looks(members)
+
+    def lasted(self) -> bool:
+        """Whether no thread that stood still has had a processor since, and all of them still stand.
+
+        A stop that somebody else ended leaves a trace even where the process has stopped itself again: the kernel
+        counts how often each thread was given a processor. What has been killed meanwhile tells nothing.
+        """
+        until = time.monotonic() + _DYING_S
+        while self._awake():
+            if time.monotonic() > until:
+                return False
+        return True
+
+    def _awake(self) -> bool:
+        """Whether a thread that is still there is not what it was; who is killed runs to its end."""
+        now = _looks({pid for pid, _ in self._looks})
+        return any(now.get(thread, look) != look for thread, look in self._looks.items())
+
+
+_Thread = tuple[int, str]
+_Look = tuple[bool, bytes]
+"""Whether it stands still, and how often it was given a processor."""
+
+
+def _looks(members: set[int]) -> dict[_Thread, _Look]:
+    threads = [(pid, thread) for pid in members for thread in _threads(pid)]
+    seen = {(pid, thread): _look(f"/proc/{pid}/task/{thread}") for pid, thread in threads}
+    return {thread: look for thread, look in seen.items() if look is not None}
+
+
+def _look(task: str) -> _Look | None:
+    """None where the thread is gone or going."""
+    try:
+        with open(f"{task}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    if fields[0] in _GONE:
+        return None
+    return fields[0] in _STOPPED, _turns(task)
+
+
+def _turns(task: str) -> bytes:
+    """How often a processor was given to it. Not how long: that is added up after it has been seen to stand still."""
+    try:
+        with open(f"{task}/schedstat", "rb") as file:
+            ran_ns, _, turns = file.read().split()
+    except (OSError, ValueError):
+        return b""
+    return turns if ran_ns != b"0" else b""  # a kernel that does not count: its state has to do
 
 
 def _threads_stopped(pid: int) -> bool:
@@ -28,12 +87,12 @@ def _threads(pid: int) -> list[str]:
 def _stopped(stat: str) -> bool:
     try:
         with open(stat, "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] in _STOPPED
+            return file.read().rpartition(b")")[2].split()[0] in (*_STOPPED, *_GONE)
     except OSError:
         return True  # this thread is gone; its siblings may well be running
 
 
-def freeze(leader: int, *, timeout_s: float = 1.0, family: bool = True) -> bool:
+def freeze(leader: int, *, timeout_s: float = 1.0, family: bool = True) -> Stop | None:
     """Stop a cell and wait until each of its threads has stopped.
 
     Args:
@@ -42,7 +101,7 @@ def freeze(leader: int, *, timeout_s: float = 1.0, family: bool = True) -> bool:
         family: also stop descendants; False where the caller has just looked and found none.
 
     Returns:
-        whether everything stood still in time.
+        the stop, or None where not everything stood still in time.
     """
     until = time.monotonic() + timeout_s
     members = cell_members(leader) if family else {leader}
@@ -52,11 +111,11 @@ def freeze(leader: int, *, timeout_s: float = 1.0, family: bool = True) -> bool:
                 os.kill(pid, signal.SIGSTOP)
         while not all(_threads_stopped(pid) for pid in members):
             if time.monotonic() > until:
-                return False
+                return None
         # A child forked between the look and the stop would run on: look again until nothing is new.
         found = cell_members(leader) if family else members
         if found <= members:
-            return True
+            return Stop(members)
         members = found
 
 

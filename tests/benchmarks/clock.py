@@ -85,6 +85,7 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                             "uncertainty_us": 1e3 * timing.uncertainty_ms,
                             "flags": [flag.code for flag in outcome.flags],
                             "held_s": outcome.held_s,
+                            "null_us": 1e6 * outcome.phases_s["null"],
                             "phases_s": outcome.phases_s,
                             "suspicion": outcome.suspicion,
                         }
@@ -108,8 +109,8 @@ def do_bench(pairs: dict[str, tuple[str, str]]) -> dict[str, float]:
 def table(result: dict[str, Any]) -> str:
     """Markdown, medians over the repeats; the spread of the speedup is its largest less its smallest."""
     lines = [
-        "| | clock | judge us | events us | do_bench us | judge/events | speedup | its spread | calls | held s | flags |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| | clock | judge us | events us | do_bench us | judge/events | speedup | its spread | calls | null us (its spread) | held s | flags |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, checks in result["pairs"].items():
         middle = {
@@ -119,12 +120,14 @@ def table(result: dict[str, Any]) -> str:
         told = [check["events_us"] for check in checks if check["events_us"] is not None]
         events = statistics.median(told) if told else None
         spread = max(check["speedup"] for check in checks) - min(check["speedup"] for check in checks)
+        nulls = [check["null_us"] for check in checks]
         bench = result["do_bench_us"].get(name)
         flags = sorted({flag for check in checks for flag in check["flags"]})
         lines.append(
             f"| {name} | {checks[0]['clock']} | {middle['candidate_us']:.2f} | {_shown(events)} | {_shown(bench)} | "
             f"{_shown(middle['candidate_us'] / events if events else None, 3)} | {middle['speedup']:.3f} | "
-            f"{spread:.3f} | {middle['calls']:.0f} | {middle['held_s']:.2f} | {' '.join(flags)} |"
+            f"{spread:.3f} | {middle['calls']:.0f} | {statistics.median(nulls):.0f} ({max(nulls) - min(nulls):.0f}) | "
+            f"{middle['held_s']:.2f} | {' '.join(flags)} |"
         )
     return "\n".join(lines)
 

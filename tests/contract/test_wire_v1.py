@@ -19,6 +19,7 @@ from keck.errors import BadRequest
 from keck.messages import (
     MAX_SOURCE_BYTES,
     BuildRecord,
+    CheckCancel,
     CheckProgress,
     CheckRequested,
     CompileDone,
@@ -43,6 +44,7 @@ from keck.messages import (
     RanKernel,
     RanOperation,
     Reading,
+    ReplayProgress,
     Source,
     Timing,
     Tolerance,
@@ -264,6 +266,19 @@ EVENTS: dict[str, Event] = {
         worker="host-1",
         target="sm90",
     ),
+    "eval.done-rescored": msgspec.structs.replace(_PASSED, generation=3, rescored_from=2),
+    "check.cancel": CheckCancel(check_id="018f2c", run="train-7", generation=2, reason="the step is over"),
+    "replay.progress": ReplayProgress(
+        generation=1,
+        read=6,
+        made=4,
+        known=1,
+        unreadable=1,
+        last_sequence=17,
+        changed={"passed > hack_detected": 2},
+        finished=False,
+        error="NATS did not answer",
+    ),
     "worker.heartbeat": Heartbeat(
         worker="host-1",
         role="executor",
@@ -412,7 +427,7 @@ def _with_unknown_fields(raw: Any, *, free_keys: bool = False) -> Any:
         return [_with_unknown_fields(item) for item in raw]
     if not isinstance(raw, dict):
         return raw
-    free = {"facts", "environment", "toolchain"}
+    free = {"facts", "environment", "toolchain", "changed"}
     inner = {key: _with_unknown_fields(value, free_keys=key in free) for key, value in raw.items()}
     return inner if free_keys else inner | {"from_a_later_version": {"nested": [1]}}
 

@@ -17,9 +17,9 @@ import pytest_asyncio
 
 from keck import CheckKey, CheckProgress, Client, EvalDone
 from keck.embedded import Embedded
-from keck.messages import to_json
-from keck.subjects import EVALS, check_key
-from keck.testing import async_wait_until
+from keck.messages import Options, new_request, to_json
+from keck.subjects import EVALS, build_id, check_key, compile_done
+from keck.testing import async_wait_until, sample_compile_done
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WITHIN_S = 300.0
@@ -129,6 +129,96 @@ async def test_a_child_in_a_session_of_its_own_ends_with_its_check(system: Embed
     await async_wait_until(lambda: not _running("86399.25"), 30)
 
 
+async def test_a_check_cancelled_while_it_is_judged_leaves_no_process(
+    system: Embedded, client: Client
+) -> None:
+    start = "subprocess.Popen(['sleep', '86399.75'], start_new_session=True)"
+    candidate = f"import subprocess\n\n{start}\n\n{SLOW}"
+    done = await _cancelled_at(client, "correctness", candidate, running="86399.75")
+    assert (done.verdict, done.stage, done.message) == ("cancelled", "compile", "cancelled: not wanted")
+    await async_wait_until(lambda: not _running("86399.75"), 30)
+    before = _pid_of(system, "executor")
+    right = await client.check(RIGHT, REFERENCE, options=QUICK, timeout_s=WITHIN_S)
+    assert right.verdict == "passed", to_json(right).decode()
+    assert _pid_of(system, "executor") == before
+
+
+async def test_a_check_cancelled_while_it_is_built_leaves_no_compiler(
+    system: Embedded, client: Client
+) -> None:
+    source = (EXAMPLES / "cpp_relu" / "candidate.py").read_text()
+    name = "relu_that_nobody_waits_for"
+    candidate, argument = source.replace('"relu_extension"', f'"{name}"'), f"-DTORCH_EXTENSION_NAME={name}"
+    done = await _cancelled_at(client, "compile", candidate, running=argument)
+    assert (done.verdict, done.stage) == ("cancelled", "format")
+    await async_wait_until(lambda: not _running(argument), 30)
+    assert await _verdicts_stored(system, done) == 1
+
+
+async def test_a_check_that_is_judged_ends_at_its_deadline(system: Embedded, client: Client) -> None:
+    # Warm by now: it reaches the executor within a second, and would take twenty there.
+    lasting = SLOW.replace("time.sleep(0.5)", "time.sleep(20)")
+    done = await client.check(lasting, REFERENCE, options=QUICK, deadline_s=10, timeout_s=WITHIN_S)
+    assert (done.verdict, done.failure_kind) == ("deadline_exceeded", "deadline"), to_json(done).decode()
+    assert 10 <= done.durations_s.total < 20
+    assert await _verdicts_stored(system, done) == 1
+
+
+@pytest.mark.parametrize(("rebuilds", "verdict"), [(0, "passed"), (1, "infra_error")])
+async def test_a_check_whose_build_is_lost_is_built_once_more(
+    system: Embedded, client: Client, rebuilds: int, verdict: str
+) -> None:
+    options = Options(device="cpu", correctness_sets=2, timed_calls=5)
+    request = new_request(RIGHT, REFERENCE, run=f"lost-{rebuilds}", options=options)
+    build = sample_compile_done(request, rebuilds=rebuilds)  # its extension is in no store
+    key = CheckKey(request.run, request.check_id, 0)
+    subject = compile_done("cpu", "bulk", request.run, request.check_id)
+    await system.bus.publish(subject, build, msg_id=build_id(key, rebuilds=rebuilds))
+    done = await client.result(key, timeout_s=WITHIN_S)
+    assert done.verdict == verdict, to_json(done).decode()
+    assert done.failure_kind == ("" if verdict == "passed" else "artifact_missing")
+    assert await _verdicts_stored(system, done) == 1
+
+
+# Named, to be found by the test.
+VICTIM = SLOW.replace(
+    "import time\n", 'import ctypes\nimport time\n\nctypes.CDLL(None).prctl(15, b"keck-victim", 0, 0, 0)\n', 1
+)
+
+
+@pytest.mark.parametrize(("kills", "verdict"), [(1, "passed"), (2, "crashed")])
+async def test_a_runner_that_something_killed_is_no_fault_of_the_candidates_unless_it_happens_again(
+    system: Embedded, client: Client, kills: int, verdict: str
+) -> None:
+    killing = asyncio.create_task(_kill_victims(kills))
+    done = await client.check(VICTIM, REFERENCE, options=QUICK, timeout_s=WITHIN_S)
+    await killing
+    assert done.verdict == verdict, to_json(done).decode()
+    assert done.attempts == 1
+    if verdict == "crashed":
+        assert "killed by SIGKILL" in done.message
+
+
+async def _kill_victims(count: int) -> None:
+    """Kill so many processes that call themselves victims, one after the other."""
+    killed: set[int] = set()
+    async with asyncio.timeout(WITHIN_S):
+        while len(killed) < count:
+            for pid in set(_named("keck-victim")) - killed:
+                killed.add(pid)
+                os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(0.02)
+
+
+def _named(name: str) -> list[int]:
+    found = []
+    for file in Path("/proc").glob("[0-9]*/comm"):
+        with suppress(OSError):
+            if file.read_text().strip() == name:
+                found.append(int(file.parent.name))
+    return found
+
+
 async def test_twenty_callers_of_the_original_route_each_get_their_own_answer(system: Embedded) -> None:
     wrong = RIGHT.replace("torch.relu(x)", "torch.zeros_like(x)")
     async with httpx.AsyncClient(base_url=system.http_url, timeout=WITHIN_S) as http:
@@ -215,6 +305,23 @@ async def _judge_and_signal(
         )
     assert isinstance(event, EvalDone)
     return event, bool(told)
+
+
+async def _cancelled_at(client: Client, stage: str, candidate: str, *, running: str) -> EvalDone:
+    """Check a candidate and cancel it once it has reached a stage and a process of it runs; the verdict."""
+    cancelling: asyncio.Task[EvalDone] | None = None
+    async with asyncio.timeout(WITHIN_S):
+        async for event in client.follow(candidate, REFERENCE, lane="bulk", options=QUICK):
+            if isinstance(event, EvalDone):
+                break
+            if event.stage == stage and cancelling is None:
+                key = CheckKey(event.run, event.check_id, event.generation)
+                await async_wait_until(lambda: _running(running), 60)
+                cancelling = asyncio.create_task(client.cancel(key, reason="not wanted"))
+    assert isinstance(event, EvalDone)
+    assert cancelling is not None
+    assert await cancelling == event
+    return event
 
 
 def _pid_of(system: Embedded, role: str) -> int:

@@ -16,7 +16,7 @@ from keck import subjects
 from keck.bus import Bus
 from keck.consumer import Consumer
 from keck.errors import Reject, Retry
-from keck.messages import CheckRequested, EvalDone, decode, verdict_of
+from keck.messages import CheckCancel, CheckRequested, EvalDone, decode, encode, verdict_of
 from keck.pull import ConsumerGone
 from keck.streams import HANDED_BACK_BUCKET, provision
 from keck.subjects import CheckKey
@@ -412,12 +412,96 @@ async def test_a_redelivered_job_that_was_decided_is_just_acknowledged(bus: Bus)
     worker = _Worker(bus, act=decide)
     await _submit(bus, "a")
     async with worker.running():
-        await async_wait_until(lambda: len(decided) == 2)
+        await async_wait_until(lambda: decided)
         await _until_empty(bus)
-    assert decided == [True, False]
+    assert decided == [True]
     verdict = await _verdict(bus, "a")
     assert verdict is not None
     assert verdict.message == "attempt 1"
+
+
+async def _cancel(bus: Bus, check_id: str, generation: int = 0) -> None:
+    order = CheckCancel(check_id=check_id, generation=generation, reason="the step is over")
+    await bus.nc.publish(subjects.cancel("default", check_id), encode(order))
+    await bus.barrier()
+
+
+async def test_a_cancelled_job_is_ended_before_its_verdict_is_stored(bus: Bus) -> None:
+    cleaned: list[bool] = []
+
+    async def clean_up_slowly(event: CheckRequested, attempt: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await bus.barrier()
+            cleaned.append(await _verdict(bus, event.check_id) is None)
+
+    worker = _Worker(bus, slots=2, act=clean_up_slowly)
+    await _submit(bus, "a", "b")
+    async with worker.running():
+        await async_wait_until(lambda: len(worker.started) == 2)
+        await _cancel(bus, "a", generation=1)
+        await _cancel(bus, "unknown")
+        await _cancel(bus, "a")
+        await async_wait_until(lambda: worker.consumer.busy == 1)
+        assert cleaned == [True]
+        verdict = await _verdict(bus, "a")
+        assert verdict is not None
+        assert (verdict.verdict, verdict.message) == (Verdict.CANCELLED, "cancelled: the step is over")
+        assert verdict.mask_sample
+        assert verdict.hashes.candidate
+        assert await _verdict(bus, "b") is None
+    assert worker.exhausted == []
+
+
+async def test_bytes_that_are_no_cancellation_end_nothing(bus: Bus) -> None:
+    worker = _Worker(bus)
+    worker.gate.clear()
+    await _submit(bus, "a")
+    async with worker.running():
+        await async_wait_until(lambda: worker.started)
+        await bus.nc.publish(subjects.cancel("default", "a"), b"\x80")
+        await bus.barrier()
+        assert worker.consumer.busy == 1
+        worker.gate.set()
+        await _until_empty(bus)
+
+
+async def test_a_job_ends_at_its_deadline_whatever_it_does(bus: Bus) -> None:
+    worker = _Worker(bus)
+    worker.gate.clear()
+    request = sample_request(check_id="late", deadline=time.time() + 0.5)
+    await bus.publish(subjects.check_requested("bulk", "default", "late"), request, msg_id="late")
+    async with worker.running():
+        await async_wait_until(lambda: worker.started)
+        await _until_empty(bus)
+    verdict = await _verdict(bus, "late")
+    assert verdict is not None
+    assert (verdict.verdict, verdict.failure_kind) == (Verdict.DEADLINE_EXCEEDED, "deadline")
+    assert time.time() >= request.deadline
+
+
+async def test_a_job_whose_deadline_is_over_is_not_started(bus: Bus) -> None:
+    worker = _Worker(bus)
+    request = sample_request(check_id="late", deadline=time.time() - 1)
+    await bus.publish(subjects.check_requested("bulk", "default", "late"), request, msg_id="late")
+    async with worker.running():
+        await _until_empty(bus)
+    assert worker.started == []
+    verdict = await _verdict(bus, "late")
+    assert verdict is not None
+    assert verdict.verdict is Verdict.DEADLINE_EXCEEDED
+
+
+async def test_a_job_that_was_decided_while_it_waited_is_not_started(bus: Bus) -> None:
+    worker = _Worker(bus)
+    await _submit(bus, "a", "b")
+    await bus.publish_terminal(
+        verdict_of(sample_request(check_id="a"), Verdict.CANCELLED, stage="format", message="cancelled")
+    )
+    async with worker.running():
+        await _until_empty(bus)
+    assert worker.names == ["b"]
 
 
 async def test_a_worker_that_is_held_off_takes_nothing_and_keeps_nothing(bus: Bus) -> None:

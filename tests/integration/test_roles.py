@@ -20,6 +20,8 @@ from keck import Client, subjects
 from keck.artifacts import Artifacts
 from keck.bus import Bus
 from keck.consumer import Consumer
+from keck.dead_letters import Letter, bury
+from keck.endings import cancelled
 from keck.errors import Misaddressed, NotPermitted, Unavailable
 from keck.fleet import Beat, Fleet
 from keck.messages import (
@@ -28,6 +30,8 @@ from keck.messages import (
     CompileDone,
     EvalDone,
     Heartbeat,
+    Replay,
+    ReplaySource,
     decode,
     decode_verdict,
     encode,
@@ -43,6 +47,10 @@ from keck.testing import (
     sample_eval_done,
     sample_request,
 )
+from keck_gateway.closing import Closing
+from keck_gateway.lookup import Lookup
+from keck_gateway.replay import Replays
+from keck_gateway.undelivered import Undelivered
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PASSWORDS = new_passwords(*subjects.ROLES)
@@ -270,6 +278,48 @@ async def test_an_orchestrator_may_ask_a_gateway_and_hear_its_answer(login: Logi
         assert (await caller.request(subjects.CHECK_SERVICE, b"{}")).data == b"verdict"
 
 
+@pytest.mark.parametrize("source", ["eval.done", "compile.done", "check.requested"])
+async def test_a_gateway_does_checks_again(login: Login, source: ReplaySource) -> None:
+    gateway, compiler, orchestrator = [await login(role) for role in ("gateway", "compiler", "orchestrator")]
+    request = sample_request(run=f"again-{source.replace('.', '-')}")
+    key, build = CheckKey(request.run, request.check_id, 0), sample_compile_done(request)
+    requested = subjects.check_requested(request.lane, request.run, request.check_id)
+    await orchestrator.publish(requested, request, msg_id=subjects.request_id(key))
+    built = subjects.compile_done("cpu", request.lane, request.run, request.check_id)
+    await compiler.publish(built, build, msg_id=subjects.build_id(key))
+    await compiler.publish_terminal(sample_eval_done(request))
+    async with asyncio.timeout(5):
+        for subject in (requested, built):
+            while await gateway.last_by_subject(subjects.HISTORY, subject) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    order = Replay(source=source, run=request.run, options={"policy": "custom-only"})
+    told = [progress async for progress in Replays(gateway).run(order)]
+    assert (told[-1].finished, told[-1].made) == (True, 1), told[-1].error
+    admin = await login("admin")
+    for queue in (subjects.CHECKS, subjects.BUILDS):  # other tests pull from them
+        await admin.js.purge_stream(queue)
+
+
+async def test_a_gateway_ends_what_nobody_else_does(login: Login) -> None:
+    gateway, orchestrator, admin = [await login(role) for role in ("gateway", "orchestrator", "admin")]
+    request = sample_request(run="ended")
+    key = CheckKey(request.run, request.check_id, 0)
+    subject = subjects.check_requested("bulk", request.run, request.check_id)
+    await orchestrator.publish(subject, request, msg_id=subjects.request_id(key))
+    done = await Closing(gateway, Lookup(gateway)).close(key, cancelled)
+    assert done.verdict == "cancelled"
+    assert await admin.last_by_subject(subjects.CHECKS, subject) is None
+    letter = Letter(stream="CHECKS", sequence=1, stored_at="then", subject=subject, data=b"x")
+    await bury(gateway, letter, stage="compile", reason="a test")
+    working = asyncio.create_task(Undelivered(gateway, Closing(gateway, Lookup(gateway))).run())
+    waiting = 0
+    while not waiting:
+        info = await admin.api("CONSUMER.INFO.ADVISORY.undelivered", {})
+        waiting = info.get("num_waiting", 0)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+
+
 async def test_an_observer_sees_verdicts_progress_workers_and_queues(login: Login) -> None:
     observer, executor = await login("observer"), await login("executor")
     heard = list[str]()
@@ -324,9 +374,7 @@ def _refusals() -> list[Refusal]:
     next_of = "$JS.API.CONSUMER.MSG.NEXT"
     publishes: dict[str, dict[str, str]] = {
         "gateway": {
-            "forge a verdict": verdict,
             "announce a verdict that is not stored": live,
-            "forge a build": build,
             "put an artifact": chunk,
             "name a build": index,
             "pull requests": f"{next_of}.CHECKS.compile-bulk",
@@ -346,7 +394,6 @@ def _refusals() -> list[Refusal]:
         },
         "executor": {
             "forge a build": build,
-            "submit a check": request,
             "announce a verdict that is not stored": live,
             "cancel a check": "check.cancel.run.check",
             "put an artifact": chunk,
@@ -378,6 +425,7 @@ def _refusals() -> list[Refusal]:
         "observer": {
             "submit a check": request,
             "ask a gateway": subjects.CHECK_SERVICE,
+            "ask for a replay": subjects.REPLAY_SERVICE,
             "cancel a check": "check.cancel.run.check",
             "forge a verdict": verdict,
             "forge a build": build,
@@ -411,6 +459,7 @@ def _refusals() -> list[Refusal]:
     }  # fmt: skip
     for role in set(publishes) - {"gateway"}:
         hears[role]["answer as a gateway"] = subjects.CHECK_SERVICE
+        hears[role]["be asked for replays"] = subjects.REPLAY_SERVICE
     found = [
         Refusal(role, what, publish=subject)
         for role, forbidden in publishes.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import msgspec
 
@@ -20,13 +21,21 @@ __all__ = ["BuildCache"]
 _decoder = msgspec.json.Decoder(Outcome)
 
 
+@dataclass(slots=True)
+class _Flight:
+    """A build under way, and how many wait for it."""
+
+    task: asyncio.Task[Outcome]
+    waiters: int = 0
+
+
 class BuildCache:
     """Outcomes by build key, in the bus's ``builds`` bucket; modules in its object store."""
 
     def __init__(self, bus: Bus, artifacts: Artifacts) -> None:
         self._bus = bus
         self._artifacts = artifacts
-        self._in_flight: dict[tuple[str, float], asyncio.Task[Outcome]] = {}
+        self._in_flight: dict[tuple[str, float], _Flight] = {}
 
     async def get_or_build(
         self, key: str, build: Callable[[], Awaitable[Built]], *, timeout_s: float
@@ -36,27 +45,32 @@ class BuildCache:
         if known is not None:
             return known, True
         # Callers with less patience are not made to share the fate of others, nor others theirs.
-        flight = (key, timeout_s)
-        task = self._in_flight.get(flight)
-        joined = task is not None
-        if task is None:
+        name = (key, timeout_s)
+        flight = self._in_flight.get(name)
+        joined = flight is not None
+        if flight is None:
             task = asyncio.create_task(self._build_and_store(key, build), name="build")
-            self._in_flight[flight] = task
-            task.add_done_callback(lambda done: self._landed(flight, done))
-        # Shielded: one waiter that is cancelled must not take the build from the others.
-        return await asyncio.shield(task), joined
+            flight = self._in_flight[name] = _Flight(task)
+        flight.waiters += 1
+        try:
+            # Shielded: one waiter that is cancelled must not take the build from the others.
+            return await asyncio.shield(flight.task), joined
+        finally:
+            flight.waiters -= 1
+            if not flight.waiters:
+                await self._land(name, flight)
 
     async def close(self) -> None:
         """Cancel builds nobody waits for any more, and wait until their cells are gone."""
-        tasks = list(self._in_flight.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for name, flight in list(self._in_flight.items()):
+            await self._land(name, flight)
 
-    def _landed(self, flight: tuple[str, float], task: asyncio.Task[Outcome]) -> None:
-        self._in_flight.pop(flight, None)
-        if not task.cancelled():
-            task.exception()  # retrieved, also where every waiter has gone
+    async def _land(self, name: tuple[str, float], flight: _Flight) -> None:
+        """Nobody waits for it any more: a build that still runs is ended, and its cell gone on return."""
+        if self._in_flight.get(name) is flight:
+            del self._in_flight[name]  # first of all, so that nobody joins what is being ended
+        flight.task.cancel()
+        await asyncio.gather(flight.task, return_exceptions=True)
 
     async def _look_up(self, key: str) -> Outcome | None:
         stored = await self._bus.last_by_subject(

@@ -44,9 +44,6 @@ class Handler:
 
     async def handle(self, request: CheckRequested, attempt: int) -> None:
         """Handle one delivery of a request."""
-        key = CheckKey(request.run, request.check_id, request.generation)
-        if attempt > 1 and await self.bus.is_decided(key):
-            return
         started = time.time()
 
         async def report(stage: Literal["format", "compile"], message: str) -> None:
@@ -120,11 +117,14 @@ class Handler:
             extensions=ready.extensions,
             build=ready.build,
             reading=ready.reading,
+            rebuilds=request.rebuilds,
         )
         await self.bus.publish(
             subjects.compile_done(ready.target.name, request.lane, request.run, request.check_id),
             event,
-            msg_id=subjects.build_id(CheckKey(request.run, request.check_id, request.generation)),
+            msg_id=subjects.build_id(
+                CheckKey(request.run, request.check_id, request.generation), rebuilds=request.rebuilds
+            ),
         )
         await self._progress(request, "compiled", _summary(ready), target=ready.target.name)
         logger().info(

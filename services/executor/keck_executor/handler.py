@@ -4,28 +4,59 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
+from typing import Any, Final, Literal, NamedTuple
 
 from keck.artifacts import Artifacts
 from keck.bus import Bus
 from keck.containment import verdict_facts
+from keck.endings import lost
 from keck.errors import ArtifactCorrupt, ArtifactMissing, Retry
 from keck.kinds import kind_named
 from keck.kinds.lint import LINT
 from keck.logs import logger
-from keck.messages import CheckProgress, CompileDone, EvalDone, Isolation, Source, verdict_of
-from keck.subjects import CheckKey
+from keck.messages import CheckProgress, CompileDone, EvalDone, Isolation, Source
 from keck.verdict import Verdict
 from keck_executor.gpu_processes import GpuProcesses
 from keck_executor.judge.job import Job, Phase
+from keck_executor.rebuilding import BuildLost, Rebuilding
 from keck_executor.report import report
 from keck_executor.residue import CLEARED
 from keck_executor.runner_pool import PooledRunner
 from keck_executor.station import Station
-from keck_sandbox import kill_strays
+from keck_sandbox import Exit, kill_strays
 
 __all__ = ["Handler"]
 
 _EXIT_S = 5.0
+_SIDES: Final[tuple[Literal["candidate", "reference"], ...]] = ("candidate", "reference")
+
+
+async def _to_its_end(step: Coroutine[Any, Any, None]) -> None:
+    """A step that must not stop in the middle; who is cancelled meanwhile ends after it."""
+    task = asyncio.ensure_future(step)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+
+
+class _Doubt(NamedTuple):
+    """Why a verdict is not taken from one pair of runners alone."""
+
+    reason: Literal["time", "killed"]
+    evidence: str
+
+
+def _doubt(suspicion: str, done: EvalDone, exit_: Exit | None) -> _Doubt | None:
+    """Faster than the device can be; or killed, as by the machine for want of memory, and not by a limit of ours."""
+    if suspicion:
+        return _Doubt("time", suspicion)
+    killed = exit_ is not None and exit_.signal_name == "SIGKILL" and not exit_.over_memory
+    if killed and done.verdict in (Verdict.CRASHED, Verdict.REFERENCE_ERROR):
+        return _Doubt("killed", done.message)
+    return None
 
 
 class Handler:
@@ -37,71 +68,55 @@ class Handler:
         self._worker = worker
         self._isolation = isolation
         self._artifacts = Artifacts(bus)
+        self._rebuilding = Rebuilding(bus)
         self._serial = 0
         uuid = station.judge.facts.get("gpu_uuid")
         self._gpu = GpuProcesses(str(uuid)) if uuid else None
 
     async def handle(self, event: CompileDone, attempt: int) -> None:
         """Judge a build and publish its verdict; returns once that is stored."""
-        key = CheckKey(event.run, event.check_id, event.generation)
-        if attempt > 1 and await self._bus.is_decided(key):
-            return
-        if time.time() > event.deadline:
-            await self._bus.publish_terminal(
-                verdict_of(
-                    event,
-                    Verdict.DEADLINE_EXCEEDED,
-                    stage="compile",
-                    message="the check's deadline passed while its build waited for an executor",
-                    failure_kind="deadline",
-                    attempts=attempt,
-                )
-            )
-            return
-        suspicion = await self._attempted(event, attempt, "")
-        if suspicion:
-            # Faster than the device can be: seen once it may be an accident of ours, seen by other runners it is not.
-            logger().warning("suspicious_time", evidence=suspicion)
-            await self._attempted(event, attempt, suspicion)
+        try:
+            doubt = await self._attempted(event, attempt, None)
+            if doubt is not None:
+                # Seen once it may be an accident of ours, seen by other runners it is not.
+                logger().warning("judged_again", reason=doubt.reason, evidence=doubt.evidence)
+                await self._attempted(event, attempt, doubt)
+        except BuildLost as error:
+            await self._rebuilding.send_back(event, error)
 
-    async def _attempted(self, event: CompileDone, attempt: int, suspected: str) -> str:
+    async def _attempted(self, event: CompileDone, attempt: int, doubted: _Doubt | None) -> _Doubt | None:
         """Judge once, with fresh runners, and publish; or return why it should be done again."""
         runners: list[PooledRunner] = []
         try:
-            runners = [await self._station.pool.take("candidate"), await self._station.pool.take("reference")]
-            if self._station.placement.kind == "cuda":
-                await self._station.pool.refill()
-            done, suspicion = await self._judged(event, attempt, suspected, *runners)
-            if suspicion and not suspected:
-                return suspicion
+            await _to_its_end(self._take(runners))
+            done, doubt = await self._judged(event, attempt, doubted, *runners)
+            if doubt is not None and doubted is None:
+                return doubt
             await self._bus.publish_terminal(done)
-            return ""
+            return None
         finally:
             await self._clean_up(runners)
 
+    async def _take(self, runners: list[PooledRunner]) -> None:
+        """One for each side, added as they come, so that none is forgotten."""
+        for side in _SIDES:
+            runners.append(await self._station.pool.take(side))
+        if self._station.placement.kind == "cuda":
+            await self._station.pool.refill()
+
     async def give_up(self, event: CompileDone, reason: str, failure_kind: str, attempts: int) -> None:
         """The verdict on a check that no attempt could finish: ours, not the candidate's."""
-        message = f"given up after {attempts} attempts: {reason}"
-        await self._bus.publish_terminal(
-            verdict_of(
-                event,
-                Verdict.INFRA_ERROR,
-                stage="compile",
-                message=message,
-                failure_kind=failure_kind,
-                attempts=attempts,
-            )
-        )
+        await self._bus.publish_terminal(lost(event, reason, failure_kind=failure_kind, attempts=attempts))
 
     async def _judged(
         self,
         event: CompileDone,
         attempt: int,
-        suspected: str,
+        doubted: _Doubt | None,
         candidate: PooledRunner,
         reference: PooledRunner,
-    ) -> tuple[EvalDone, str]:
-        """The verdict, and why its timing cannot be right, if it cannot."""
+    ) -> tuple[EvalDone, _Doubt | None]:
+        """The verdict, and why it may not be right, if anything says so."""
         started = time.time()
         job = await self._prepare(event, candidate, reference)
 
@@ -116,14 +131,14 @@ class Handler:
         done = report(
             event,
             outcome,
-            suspected=suspected,
+            suspected=doubted.evidence if doubted is not None and doubted.reason == "time" else "",
             exit_=exit_,
             output=(gone or candidate).process.output(),
             facts={**self._station.facts, **verdict_facts(self._isolation)},
             attempt=attempt,
             started=started,
         )
-        return done, outcome.suspicion
+        return done, _doubt(outcome.suspicion, done, exit_)
 
     async def _prepare(self, event: CompileDone, candidate: PooledRunner, reference: PooledRunner) -> Job:
         """Put sources and artifacts where the runners find them."""
@@ -142,7 +157,7 @@ class Handler:
                 await self._artifacts.fetch(extension.artifact, path)
                 extensions.append((extension.call, extension.name, str(path)))
         except (ArtifactMissing, ArtifactCorrupt) as error:
-            raise Retry(str(error), delay_s=2.0, failure_kind="artifact_missing") from error
+            raise BuildLost(str(error)) from error
         self._serial += 1
         exec_timeout_s = min(
             self._station.settings.exec_timeout_s,

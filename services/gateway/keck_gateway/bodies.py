@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from keck.errors import BadRequest
-from keck.messages import CheckProgress, Lane, Name, Options
+from keck.messages import CheckProgress, Lane, Name, Options, Replay
 from keck.subjects import CheckKey
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "LegacyAnswer",
     "Links",
     "QueuePlace",
+    "ReplayBody",
     "Resources",
     "SpeedReport",
     "State",
@@ -55,6 +56,10 @@ class CheckBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     options: CheckOptions = CheckOptions()
     deadline_s: Annotated[float, msgspec.Meta(gt=0, le=7 * 86_400)] | None = None
     """Seconds from now after which nobody wants the verdict any more."""
+
+
+class ReplayBody(Replay, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which checks to do again, from which event on, and how."""
 
 
 class Links(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from keck.bus import Bus
+from keck.endings import cancelled
 from keck.errors import DeadlineExceeded
 from keck.fleet import Fleet
 from keck.kinds import kind_named
@@ -15,8 +16,11 @@ from keck.settings import Settings
 from keck.subjects import CheckKey
 from keck_gateway.admission import Admission
 from keck_gateway.bodies import CheckBody, CheckState, require_name
+from keck_gateway.closing import Closing
 from keck_gateway.lookup import Lookup
+from keck_gateway.overdue import Overdue
 from keck_gateway.progress_feed import ProgressFeed
+from keck_gateway.replay import Replays
 from keck_gateway.run_stream import RunStreams
 from keck_gateway.waiters import Waiters
 
@@ -33,11 +37,14 @@ class Desk:
         self.bus = bus
         self.fleet = fleet
         self.settings = settings
-        self.waiters = Waiters(bus, limit=settings.max_waiting)
         self.feed = ProgressFeed(bus)
         self.watched = RunStreams(bus)
         self.lookup = Lookup(bus)
         self.admission = Admission(bus, lookup=self.lookup, fleet=fleet)
+        self.replays = Replays(bus)
+        self.closing = Closing(bus, self.lookup)
+        self.overdue = Overdue(bus, self.closing)
+        self.waiters = Waiters(bus, limit=settings.max_waiting, on_verdict=self.overdue.decided)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -104,6 +111,16 @@ class Desk:
     async def find(self, key: CheckKey) -> EvalDone | CheckState:
         """The verdict of a check, or where it is."""
         return await self.lookup.find(key, self.feed.last(key))
+
+    async def cancel(self, key: CheckKey, *, reason: str = "", tell_workers: bool = True) -> EvalDone:
+        """End a check as cancelled, unless it has a verdict; the verdict that it has then.
+
+        Raises:
+            NotFound: no stream knows it.
+        """
+        return await self.closing.close(
+            key, lambda event: cancelled(event, reason), tell_workers=tell_workers
+        )
 
     async def _decided(self, request: CheckRequested) -> EvalDone | None:
         """The verdict this very check has already: told also when nobody is alive to judge."""

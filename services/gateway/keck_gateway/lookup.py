@@ -74,19 +74,47 @@ class Lookup:
             if (state := await self._unfinished(key, progress)) is not None:
                 # It may have been judged while its queues were looked through.
                 return await self.verdict(key) or state
-        raise NotFound(
-            f"no check {key.check_id} in run {key.run}, generation {key.generation}, is known: "
-            "it was never submitted here, or is older than the streams keep"
+        raise _unknown(key)
+
+    async def newest(self, key: CheckKey) -> CheckRequested | CompileDone:
+        """The event that says most of a check that has no verdict.
+
+        Raises:
+            NotFound: no stream knows it.
+            Unavailable: the bus does not answer.
+        """
+        for pause_s in (0.0, _HISTORY_LAG_S):
+            await asyncio.sleep(pause_s)
+            for stream in (subjects.BUILDS, subjects.HISTORY):
+                if build := await self._newest(stream, key, CompileDone):
+                    return build[1]
+            for stream in (subjects.CHECKS, subjects.HISTORY):
+                if request := await self._newest(stream, key, CheckRequested):
+                    return request[1]
+        raise _unknown(key)
+
+    async def queued(self, key: CheckKey) -> list[tuple[str, int]]:
+        """Where messages of this check lie in queues: stream and sequence."""
+        build, request = await asyncio.gather(
+            self._newest(subjects.BUILDS, key, CompileDone),
+            self._newest(subjects.CHECKS, key, CheckRequested),
         )
+        places = ((subjects.BUILDS, build), (subjects.CHECKS, request))
+        return [(stream, found[0]) for stream, found in places if found is not None]
 
     async def fingerprint(self, run: str, check_id: str) -> Fingerprint | None:
-        """What is known by this id, in whatever generation; None if nothing is."""
-        request = _subjects_of(CheckRequested, run, check_id)
+        """What is known by this id; None if nothing is.
+
+        A replay may have been told to do it with other options: what was asked for first counts.
+        """
+        newest: CheckRequested | None = None
         for stream in (subjects.CHECKS, subjects.HISTORY):
-            if found := await self._bus.last_by_subject(stream, request):
-                return fingerprint_of(decode(found[1], CheckRequested))
+            if found := await self._bus.last_by_subject(stream, _subjects_of(CheckRequested, run, check_id)):
+                newest = newest or decode(found[1], CheckRequested)
+        if newest is not None and newest.generation == 0:
+            return fingerprint_of(newest)
         # Verdicts are kept longer than requests.
-        event = await self.verdict(CheckKey(run, check_id, 0))
+        event = await self.verdict(CheckKey(run, check_id, 0)) or newest
         return fingerprint_of(event) if event else None
 
     async def _unfinished(self, key: CheckKey, progress: CheckProgress | None) -> CheckState | None:
@@ -129,6 +157,13 @@ def fingerprint_of(event: CheckRequested | EvalDone) -> Fingerprint:
         case EvalDone():
             candidate, reference = event.hashes.candidate, event.hashes.reference
     return Fingerprint(event.kind, candidate, reference, event.options)
+
+
+def _unknown(key: CheckKey) -> NotFound:
+    return NotFound(
+        f"no check {key.check_id} in run {key.run}, generation {key.generation}, is known: "
+        "it was never submitted here, or is older than the streams keep"
+    )
 
 
 def _subjects_of(kind: type[CheckRequested | CompileDone], run: str, check_id: str) -> str:

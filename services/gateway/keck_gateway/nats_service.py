@@ -1,12 +1,12 @@
-"""Request-reply on ``keck.check``: the same body, the same verdict, without HTTP."""
+"""Request-reply on the bus: what HTTP offers, without HTTP."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import nats.errors
@@ -16,27 +16,28 @@ from nats.aio.msg import Msg
 from keck import subjects
 from keck.errors import BadRequest, KeckError, QueueFull
 from keck.logs import logger
-from keck.messages import EvalDone
-from keck_gateway.bodies import CheckBody
+from keck.messages import DECODING_ERRORS, CheckCancel, EvalDone, ReplayProgress, decode
+from keck.subjects import CheckKey
+from keck_gateway.bodies import CheckBody, ReplayBody
 from keck_gateway.desk import Desk
 from keck_gateway.problems import MAX_BODY_BYTES, Problem, problem_of
 
 __all__ = ["ErrorReply", "NatsService"]
 
-
 _IN_HAND_FACTOR: Final = 2
 """Requests in hand for each that may wait: most of the others are on their way to being refused."""
 _OVERLOADED: Final = "as many requests as may are in hand on this gateway; ask again later"
+_Body = TypeVar("_Body", CheckBody, ReplayBody)
 
 
 class ErrorReply(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request gets instead of a verdict."""
+    """What a request gets instead of an answer."""
 
     error: Problem
 
 
 class NatsService:
-    """Answers ``keck.check``; of several gateways each request reaches one."""
+    """Answers ``keck.check``, ``keck.replay`` and ``check.cancel``; of several gateways each request reaches one."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -45,18 +46,33 @@ class NatsService:
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Take requests while this lasts; then stop, and let those in hand be answered."""
-        subscription = await self._desk.bus.subscribe(
-            subjects.CHECK_SERVICE, self._received, queue=subjects.GATEWAY_QUEUE
-        )
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._finish)
+            for subject, answer in (
+                (subjects.CHECK_SERVICE, self._check),
+                (subjects.REPLAY_SERVICE, self._replay),
+                (subjects.CANCELS, self._cancel),
+            ):
+                await stack.enter_async_context(self._taking(subject, answer))
+            yield
+
+    @asynccontextmanager
+    async def _taking(self, subject: str, answer: Callable[[Msg], Awaitable[None]]) -> AsyncIterator[None]:
+        async def received(message: Msg) -> None:
+            await self._received(message, answer)
+
+        subscription = await self._desk.bus.subscribe(subject, received, queue=subjects.GATEWAY_QUEUE)
         try:
             yield
         finally:
             if not self._desk.bus.nc.is_closed:
                 await subscription.unsubscribe()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _received(self, message: Msg) -> None:
-        if not message.reply:
+    async def _finish(self) -> None:
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _received(self, message: Msg, answer: Callable[[Msg], Awaitable[None]]) -> None:
+        if not message.reply and answer != self._cancel:
             logger().warning("request_without_reply_subject", subject=message.subject)
             return
         if subjects.is_reserved(message.reply):
@@ -67,19 +83,19 @@ class NatsService:
         if len(self._tasks) >= self._desk.settings.max_waiting * _IN_HAND_FACTOR:
             await self._reply(message, ErrorReply(error=problem_of(QueueFull(_OVERLOADED))))
             return
-        task = asyncio.create_task(self._answer(message))
+        task = asyncio.create_task(self._answer(message, answer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, message: Msg) -> None:
-        reply: EvalDone | ErrorReply
+    async def _answer(self, message: Msg, answer: Callable[[Msg], Awaitable[None]]) -> None:
         try:
-            reply = await self._judge(message.data, is_json=_is_json(message))
+            await answer(message)
         except Exception as error:  # noqa: BLE001 - the boundary of a request; problem_of logs the unforeseen
-            reply = ErrorReply(error=problem_of(error, where=subjects.CHECK_SERVICE))
-        await self._reply(message, reply)
+            await self._reply(message, ErrorReply(error=problem_of(error, where=message.subject)))
 
-    async def _reply(self, message: Msg, reply: EvalDone | ErrorReply) -> None:
+    async def _reply(self, message: Msg, reply: EvalDone | ReplayProgress | ErrorReply) -> None:
+        if not message.reply:
+            return
         is_json = _is_json(message)
         data = msgspec.json.encode(reply) if is_json else msgspec.msgpack.encode(reply)
         try:
@@ -88,29 +104,38 @@ class NatsService:
         except nats.errors.Error as error:
             logger().warning("reply_lost", error=str(error))
 
-    async def _judge(self, data: bytes, *, is_json: bool) -> EvalDone:
-        body = _decoded(data, is_json=is_json)
+    async def _check(self, message: Msg) -> None:
+        body = _decoded(message, CheckBody)
         event = self._desk.request_of(body, lane="interactive")
         verdict = await self._desk.judge(event, id_is_callers=body.check_id is not None)
         if verdict is None:
             raise KeckError("without a waiting time there is a verdict or an exception")
-        return verdict
+        await self._reply(message, verdict)
+
+    async def _replay(self, message: Msg) -> None:
+        async with aclosing(self._desk.replays.run(_decoded(message, ReplayBody))) as told:
+            async for progress in told:
+                await self._reply(message, progress)
+
+    async def _cancel(self, message: Msg) -> None:
+        """Workers hear it as well, and end what they hold; what nobody holds is ended here."""
+        order = decode(message.data, CheckCancel)
+        if message.subject != subjects.cancel(order.run, order.check_id):
+            raise BadRequest(f"the order is to cancel {order.run}.{order.check_id}, its subject another's")
+        key = CheckKey(order.run, order.check_id, order.generation)
+        await self._reply(message, await self._desk.cancel(key, reason=order.reason, tell_workers=False))
 
 
 def _is_json(message: Msg) -> bool:
     return message.data[:64].lstrip()[:1] == b"{"
 
 
-def _decoded(data: bytes, *, is_json: bool) -> CheckBody:
-    if len(data) > MAX_BODY_BYTES:
+def _decoded(message: Msg, kind: type[_Body]) -> _Body:
+    if len(message.data) > MAX_BODY_BYTES:
         raise HTTPException(status_code=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     try:
-        if is_json:
-            return msgspec.json.decode(data, type=CheckBody)
-        return msgspec.msgpack.decode(data, type=CheckBody)
-    except (
-        msgspec.DecodeError,
-        UnicodeDecodeError,
-        RecursionError,
-    ) as error:  # a ValidationError is one as well
-        raise BadRequest(f"body: {error}; send what POST /v1/checks takes, as JSON or msgpack") from error
+        if _is_json(message):
+            return msgspec.json.decode(message.data, type=kind)
+        return msgspec.msgpack.decode(message.data, type=kind)
+    except DECODING_ERRORS as error:  # a ValidationError is a DecodeError as well
+        raise BadRequest(f"body: {error}; send what the HTTP route takes, as JSON or msgpack") from error

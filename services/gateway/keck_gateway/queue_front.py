@@ -39,9 +39,12 @@ class QueueFront:
         known = self._fronts.get((stream, consumer))
         if known and time.monotonic() - known.at < _FRESH_FOR_S:
             return known
-        # A consumer that is not there yet (no executor of this kind ever was) has delivered nothing.
         info = await self._bus.api(f"CONSUMER.INFO.{stream}.{consumer}", {})
-        delivered = info.get("delivered", {}).get("stream_seq", 0)
-        front = _Front(delivered, info.get("num_pending", 0), time.monotonic())
+        if "error" in info:
+            # No executor of this kind ever was: nothing has been delivered, and all that lies there waits.
+            state = (await self._bus.api(f"STREAM.INFO.{stream}", {}))["state"]
+            front = _Front(state["first_seq"] - 1, state["messages"], time.monotonic())
+        else:
+            front = _Front(info["delivered"]["stream_seq"], info["num_pending"], time.monotonic())
         self._fronts[stream, consumer] = front
         return front

@@ -20,6 +20,7 @@ from keck_gateway.limits import connections_for
 from keck_gateway.nats_service import NatsService
 from keck_gateway.server import HttpServer, tls_files, url_of
 from keck_gateway.targets import Targets
+from keck_gateway.undelivered import Undelivered
 
 __all__ = ["raise_open_files_limit", "serve"]
 
@@ -48,12 +49,15 @@ async def serve(bus: Bus, stop: asyncio.Event, *, settings: Settings, bound: soc
         serving = await stack.enter_async_context(http.serving())
         background = [
             asyncio.create_task(Targets(bus, fleet).run(), name="targets"),
+            asyncio.create_task(desk.overdue.run(), name="overdue"),
+            asyncio.create_task(Undelivered(bus, desk.closing).run(), name="undelivered"),
             asyncio.create_task(_beat(bus, desk, url=url).run(), name="beat"),
         ]
         stack.push_async_callback(_cancel, background)
         logger().info("gateway_listening", url=url)
         await _until_stopped(stop, serving, *background)
         http.stop_accepting()
+        desk.replays.close()
         await desk.waiters.close(grace_s=_GRACE_S)
 
 

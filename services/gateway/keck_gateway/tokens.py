@@ -28,6 +28,7 @@ _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _SUBMITTED_TO: Final = (
     "/v1/checks",
     "/v1/batches",
+    "/v1/replays",
     "/trainers",
     "/seed_session",
     "/verify",

@@ -8,7 +8,7 @@ it is read when a wait begins, when it ends, after every reconnection, and now a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 from nats.aio.msg import Msg
@@ -32,11 +32,19 @@ _READS_AT_ONCE = 64
 
 
 class Waiters:
-    """Futures of verdicts, resolved by what the server has stored and by nothing else."""
+    """Futures of verdicts, resolved by what the server has stored and by nothing else.
 
-    def __init__(self, bus: Bus, *, limit: int) -> None:
+    Args:
+        limit: callers that may wait at once.
+        on_verdict: told of every verdict that is stored, unless it was missed.
+    """
+
+    def __init__(
+        self, bus: Bus, *, limit: int, on_verdict: Callable[[CheckKey], None] = lambda key: None
+    ) -> None:
         self._bus = bus
         self._limit = limit
+        self._on_verdict = on_verdict
         self._waiting: dict[CheckKey, set[asyncio.Future[EvalDone]]] = {}
         self._count = 0
         self._closed = False
@@ -133,7 +141,9 @@ class Waiters:
 
     async def _heard(self, message: Msg) -> None:
         try:
-            self._resolve(subjects.check_key(message.subject), message.data)
+            key = subjects.check_key(message.subject)
+            self._on_verdict(key)
+            self._resolve(key, message.data)
         except ValueError:
             return  # not a verdict's subject
         except Misaddressed as error:

@@ -18,7 +18,7 @@ from keck._transport._problems import error_of
 from keck._transport._sse import server_sent_events
 from keck.errors import Unavailable
 from keck.load import Load
-from keck.messages import CheckProgress, CheckRequested, EvalDone, Heartbeat
+from keck.messages import CheckProgress, CheckRequested, EvalDone, Heartbeat, Replay, ReplayProgress
 from keck.subjects import CheckKey
 
 __all__ = ["HttpTransport"]
@@ -35,6 +35,7 @@ _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 _verdict = msgspec.json.Decoder(EvalDone)
 _progress = msgspec.json.Decoder(CheckProgress)
+_told = msgspec.json.Decoder(ReplayProgress)
 _load = msgspec.json.Decoder(Load)
 _heartbeats = msgspec.json.Decoder(list[Heartbeat])
 
@@ -112,6 +113,29 @@ class HttpTransport:
         async with aclosing(self.events(key)) as events:
             async for event in events:
                 yield event
+
+    async def cancel(self, key: CheckKey, reason: str) -> EvalDone:
+        """``DELETE /v1/checks/{id}``."""
+        params = {**_query(key), **({"reason": reason} if reason else {})}
+        response = await self._ask("DELETE", f"/v1/checks/{key.check_id}", params=params)
+        return _verdict.decode(response.content)
+
+    async def replay(self, order: Replay) -> AsyncGenerator[ReplayProgress, None]:
+        """``POST /v1/replays``, once: the progress says where to go on after a break."""
+        timeout = httpx.Timeout(_SILENCE_S, connect=_CONNECT_TIMEOUT_S, pool=None)
+        body = msgspec.json.encode(order)
+        headers = {"Content-Type": "application/json"}
+        try:
+            async with self._http.stream(
+                "POST", "/v1/replays", content=body, headers=headers, timeout=timeout
+            ) as response:
+                if not response.is_success:
+                    await response.aread()
+                    raise error_of(response)
+                async for line in response.aiter_lines():
+                    yield _told.decode(line)
+        except httpx.TransportError as error:
+            raise Unavailable(_unreachable(self._url, error)) from error
 
     async def executors(self) -> list[Heartbeat]:
         """``GET /v1/executors``."""

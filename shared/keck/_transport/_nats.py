@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Self
 
+import msgspec
+import nats.errors
 from nats.aio.msg import Msg
 
 from keck import subjects
+from keck._transport._problems import read_reply
 from keck._transport._verdicts import Verdicts
 from keck.bus import Bus, connect
-from keck.errors import BadRequest
+from keck.errors import BadRequest, Unavailable
 from keck.fleet import Fleet
 from keck.load import Load
-from keck.messages import CheckProgress, CheckRequested, EvalDone, Heartbeat, decode
+from keck.messages import (
+    CheckCancel,
+    CheckProgress,
+    CheckRequested,
+    EvalDone,
+    Heartbeat,
+    Replay,
+    ReplayProgress,
+    decode,
+    encode,
+)
 from keck.queues import load_of
 from keck.run_feed import RunFeed
 from keck.settings import Settings
 from keck.subjects import CheckKey
 
 __all__ = ["NatsTransport"]
+
+
+_ANSWER_TIMEOUT_S = 5.0
+_CANCELLED_WITHIN_S = 5.0
+_SILENCE_S = 30.0
+"""A gateway tells of a replay every second."""
 
 
 class NatsTransport:
@@ -82,6 +102,40 @@ class NatsTransport:
             await self.submit(request)
             async for event in progress:
                 yield event
+
+    async def cancel(self, key: CheckKey, reason: str) -> EvalDone:
+        """Tell everybody; a gateway answers, and without one only a worker that holds the check ends it."""
+        order = CheckCancel(check_id=key.check_id, run=key.run, generation=key.generation, reason=reason)
+        decode(encode(order), CheckCancel)  # a bad name is refused here: a subject is made of it
+        subject = subjects.cancel(key.run, key.check_id)
+        try:
+            answer = await self._connected.nc.request(subject, encode(order), timeout=_ANSWER_TIMEOUT_S)
+        except (TimeoutError, nats.errors.Error) as error:
+            with contextlib.suppress(TimeoutError):
+                return await asyncio.wait_for(self.result(key), _CANCELLED_WITHIN_S)
+            raise Unavailable(
+                f"nobody ended {key.check_id}: no gateway answers on this bus, and no worker holds it"
+            ) from error
+        return read_reply(answer.data, EvalDone)
+
+    async def replay(self, order: Replay) -> AsyncGenerator[ReplayProgress, None]:
+        """Ask whichever gateway is there; it goes on when the caller leaves."""
+        nc = self._connected.nc
+        answers = await nc.subscribe(inbox := nc.new_inbox())
+        try:
+            await nc.publish(subjects.REPLAY_SERVICE, msgspec.msgpack.encode(order), inbox)
+            while True:
+                progress = read_reply((await answers.next_msg(timeout=_SILENCE_S)).data, ReplayProgress)
+                yield progress
+                if progress.finished or progress.error:
+                    return
+        except (TimeoutError, nats.errors.Error) as error:
+            raise Unavailable(
+                "no gateway tells of the replay: is one running on this bus, and may this user ask it?"
+            ) from error
+        finally:
+            with contextlib.suppress(nats.errors.Error):
+                await answers.unsubscribe()
 
     async def executors(self) -> list[Heartbeat]:
         """Executors with a recent heartbeat."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 import httpx
 import msgspec
 
 from keck.errors import BadRequest, DeadlineExceeded, KeckError, NotFound, QueueFull, Unavailable
+from keck.messages import DECODING_ERRORS, EvalDone, ReplayProgress, decode
 
-__all__ = ["error_for", "error_of"]
+__all__ = ["error_for", "error_of", "read_reply"]
 
 _DEFAULT_RETRY_AFTER_S: Final = 5.0
 _BY_STATUS: Final[Mapping[int, type[KeckError]]] = {
@@ -26,11 +27,37 @@ class _Problem(msgspec.Struct, frozen=True):
 
     title: str = ""
     detail: str = ""
+    status: int = 500
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    """What a request on the bus gets instead of an answer."""
+
+    error: _Problem
+
+
+_E = TypeVar("_E", EvalDone, ReplayProgress)
 
 
 def error_of(response: httpx.Response) -> KeckError:
     """The error that a refusal means, with the gateway's own words."""
     return error_for(response.status_code, _words(response), retry_after_s=_retry_after_s(response))
+
+
+def read_reply(data: bytes, expect: type[_E]) -> _E:
+    """What a gateway answered on the bus.
+
+    Raises:
+        KeckError: what it refused.
+    """
+    try:
+        return decode(data, expect)
+    except BadRequest:
+        try:
+            problem = msgspec.msgpack.decode(data, type=_Refusal).error
+        except DECODING_ERRORS:
+            raise Unavailable("the gateway's answer cannot be read: is it of another version?") from None
+    raise error_for(problem.status, problem.detail or problem.title, retry_after_s=None)
 
 
 def error_for(status: int, message: str, *, retry_after_s: float | None) -> KeckError:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from keck.load import Load
-from keck.messages import CheckProgress, CheckRequested, EvalDone, Heartbeat
+from keck.messages import CheckProgress, CheckRequested, EvalDone, Heartbeat, Replay, ReplayProgress
 from keck.subjects import CheckKey
 
 __all__ = ["Transport"]
@@ -35,6 +35,12 @@ class Transport(Protocol):
 
     def follow(self, request: CheckRequested) -> AsyncGenerator[CheckProgress | EvalDone, None]:
         """Queue a check and yield its progress from the first stage on, ended by the verdict."""
+
+    async def cancel(self, key: CheckKey, reason: str) -> EvalDone:
+        """End a check; the verdict that it has then."""
+
+    def replay(self, order: Replay) -> AsyncGenerator[ReplayProgress, None]:
+        """Do checks again; how far that is, until it is finished."""
 
     async def executors(self) -> list[Heartbeat]:
         """Executors that are alive."""

@@ -92,7 +92,7 @@ def details_of(one: Linted) -> Text:
             _yes(answer.passes_scaled),
             _yes(answer.passes_stress),
             f"{answer.max_abs_err:.3g}",
-            f"{answer.of_allowed:.3g}",
+            "-" if answer.of_allowed is None else f"{answer.of_allowed:.3g}",
         )
         for answer in lint.answers
     ]
@@ -129,7 +129,7 @@ def _names(answers: Iterable[NullAnswer]) -> list[str]:
 
 
 def _comparison(lint: Lint) -> str:
-    return "scale" if lint.comparison == "scaled" else "tolerance"
+    return {"scaled": "scale", "accept_output": "the task's accept_output"}.get(lint.comparison, "tolerance")
 
 
 def _own(lint: Lint) -> str:

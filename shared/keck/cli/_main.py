@@ -10,11 +10,13 @@ import typer
 from keck._version import __version__
 from keck.cli._talk import say
 from keck.cli.batch import batch
+from keck.cli.cancel import cancel
 from keck.cli.check import check
 from keck.cli.config import config
 from keck.cli.doctor import doctor
 from keck.cli.lint import lint
 from keck.cli.nats_config import nats_config
+from keck.cli.replay import replay
 from keck.cli.top import top
 from keck.cli.up import up
 from keck.cli.watch import watch
@@ -35,6 +37,8 @@ app = typer.Typer(
 app.command()(check)
 app.command()(batch)
 app.command()(lint)
+app.command()(cancel)
+app.command()(replay)
 app.command()(up)
 app.command()(watch)
 app.command()(top)

@@ -73,6 +73,8 @@ def _durations(spent: Durations) -> str:
 
 
 def _correctness(found: Correctness) -> str:
+    if found.comparison == "accept_output":
+        return f"{found.calls_checked} calls, accepted by the task's accept_output; weights {found.weights}"
     by_scale = " (in units of the output's spread)" if found.comparison == "scaled" else ""
     return (
         f"{found.calls_checked} calls, {found.mismatched} of {found.total} elements outside "

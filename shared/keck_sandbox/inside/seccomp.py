@@ -34,6 +34,10 @@ _PR_SET_CHILD_SUBREAPER = 36
 _TIOCSTI, _TIOCLINUX, _TIOCSETD = 0x5412, 0x541C, 0x5423
 _FIOSETOWN, _SIOCSPGRP, _F_SETOWN, _F_SETOWN_EX = 0x8901, 0x8902, 8, 15
 """Name the process that gets a file's signals; nothing but Landlock from its sixth version on asks whether it may."""
+_F_SETSIG, _F_SETLEASE, _F_NOTIFY = 10, 1024, 1026
+"""Choose the signal of a file, or have files send one. Like the clocks of ``timer_create``, the kernel could be made to
+send SIGCONT, which ends the judge's stop."""
+_EXIT_SIGNAL, _SIGCHLD = 0xFF, 17
 
 _Instruction = tuple[int, int, int, int]
 
@@ -57,7 +61,8 @@ _NUMBERS: dict[str, tuple[int, int]] = {
     "semop": (65, 193), "semctl": (66, 191), "semtimedop": (220, 192), "msgget": (68, 186),
     "msgsnd": (69, 189), "msgrcv": (70, 188), "msgctl": (71, 187), "mq_open": (240, 180),
     "mq_unlink": (241, 181), "mq_timedsend": (242, 182), "mq_timedreceive": (243, 183),
-    "mq_notify": (244, 184), "mq_getsetattr": (245, 185), "mknod": (133, -1), "mknodat": (259, 33),
+    "mq_notify": (244, 184), "mq_getsetattr": (245, 185), "timer_create": (222, 107), "mknod": (133, -1),
+    "mknodat": (259, 33),
     "setsid": (112, 157), "setpgid": (109, 154), "chmod": (90, -1), "fchmod": (91, 52), "fchmodat": (268, 53),
     "utime": (132, -1), "utimes": (235, -1), "futimesat": (261, -1), "utimensat": (280, 88),
     "chown": (92, -1), "fchown": (93, 55), "lchown": (94, -1), "fchownat": (260, 54), "setxattr": (188, 5),
@@ -93,7 +98,7 @@ _REFUSED = (
     "migrate_pages", "fanotify_init", "modify_ldt", "uselib", "ustat", "sysfs", "nfsservctl", "_sysctl",
     "shmget", "shmat", "shmctl", "shmdt", "semget", "semop", "semctl", "semtimedop", "msgget", "msgsnd",
     "msgrcv", "msgctl", "mq_open", "mq_unlink", "mq_timedsend", "mq_timedreceive", "mq_notify",
-    "mq_getsetattr", "mknod", "mknodat", "memfd_secret", "lsm_set_self_attr", "cachestat",
+    "mq_getsetattr", "timer_create", "mknod", "mknodat", "memfd_secret", "lsm_set_self_attr", "cachestat",
 )  # fmt: skip
 _SELF_ONLY = {
     # Which argument names the process; 0 is the caller.
@@ -149,16 +154,24 @@ class _Program:
         """Refused unless that argument has this value."""
         self._rule(name, _test(argument, [(_JUMP_EQUAL, 1, 0, value & 0xFFFF_FFFF)], errno.EPERM))
 
-    def only_without_bits(self, name: str, argument: int, bits: int) -> None:
-        """Refused if that argument has one of these bits."""
-        self._rule(name, _test(argument, [(_JUMP_SET, 0, 1, bits)], errno.EPERM))
-
     def only_unless(self, name: str, argument: int, values: Iterable[int]) -> None:
         """Refused if that argument has one of these values."""
         tests = [_load(argument)]
         for value in values:
             tests += [(_JUMP_EQUAL, 0, 1, value), (_RETURN, 0, 0, _ERRNO | errno.EPERM)]
         self._rule(name, [*tests, (_RETURN, 0, 0, _ALLOW)])
+
+    def plain_clone(self) -> None:
+        """``clone``: a thread, or a child in the same namespaces that ends with SIGCHLD or no signal."""
+        refused = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
+        self._rule(
+            "clone",
+            [
+                _load(0), (_JUMP_SET, 0, 1, _NEW_NAMESPACES | _CLONE_PARENT), refused,
+                (_AND, 0, 0, _EXIT_SIGNAL), (_JUMP_EQUAL, 2, 0, 0), (_JUMP_EQUAL, 1, 0, _SIGCHLD), refused,
+                (_RETURN, 0, 0, _ALLOW),
+            ],
+        )  # fmt: skip
 
     def plain_personality(self) -> None:
         """``personality``: 0, or the question which it is."""
@@ -220,11 +233,11 @@ def compile_filter(*, sockets: Sockets, same_session: bool, same_user: bool, tru
     program = _Program()
     program.answer(_REFUSED, _ERRNO | errno.EPERM)
     program.answer(["clone3"], _ERRNO | errno.ENOSYS)  # its flags cannot be seen; the C library takes clone
-    program.only_without_bits("clone", 0, _NEW_NAMESPACES | _CLONE_PARENT)
+    program.plain_clone()
     for name, argument in _SELF_ONLY.items():
         program.only_if_zero(name, argument)
     program.only_unless("ioctl", 1, (_TIOCSTI, _TIOCLINUX, _TIOCSETD, _FIOSETOWN, _SIOCSPGRP))
-    program.only_unless("fcntl", 1, (_F_SETOWN, _F_SETOWN_EX))
+    program.only_unless("fcntl", 1, (_F_SETOWN, _F_SETOWN_EX, _F_SETSIG, _F_SETLEASE, _F_NOTIFY))
     program.connected_pairs()
     program.plain_personality()
     # The first process of a cell adopts its orphans, so that they are found when the cell is stopped.

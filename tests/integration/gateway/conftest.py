@@ -49,6 +49,10 @@ class Worker:
     async def run(self) -> None:
         await self._consumer.run()
 
+    @property
+    def busy(self) -> int:
+        return self._consumer.busy
+
     def release(self) -> None:
         self.released.set()
 

@@ -19,6 +19,8 @@ async def test_the_document_names_every_route_body_and_answer(start_gateway):
     assert routes == {
         ("post", "/v1/checks"),
         ("get", "/v1/checks/{check_id}"),
+        ("delete", "/v1/checks/{check_id}"),
+        ("post", "/v1/replays"),
         ("get", "/v1/checks/{check_id}/events"),
         ("get", "/v1/executors"),
         ("get", "/healthz"),
@@ -26,9 +28,17 @@ async def test_the_document_names_every_route_body_and_answer(start_gateway):
         *(("post", kind.route) for kind in kinds_with_routes()),
     }
     schemas = document["components"]["schemas"]
-    assert {"EvalDone", "CheckState", "Accepted", "Problem", "CheckBody", "Heartbeat", "LegacyAnswer"} <= set(
-        schemas
-    )
+    assert {
+        "EvalDone",
+        "CheckState",
+        "Accepted",
+        "Problem",
+        "CheckBody",
+        "Heartbeat",
+        "LegacyAnswer",
+        "ReplayBody",
+        "ReplayProgress",
+    } <= set(schemas)
     assert set(schemas["EvalDone"]["properties"]) == {"type", *EvalDone.__struct_fields__}
     assert set(schemas["CheckOptions"]["properties"]) == set(Options.__struct_fields__)
     for reference in re.findall(r'"#/components/schemas/([^"]+)"', response.text):

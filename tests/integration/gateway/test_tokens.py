@@ -79,7 +79,7 @@ def test_every_route_has_a_role_that_somebody_chose():
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", "/v1/replays"), ("DELETE", "/v1/executors"), ("PUT", "/"), ("POST", "/v1/checksx")],
+    [("POST", "/v1/replay"), ("DELETE", "/v1/executors"), ("PUT", "/"), ("POST", "/v1/checksx")],
 )
 def test_what_nobody_thought_of_needs_the_highest_role(method, path):
     assert role_needed(method, path) is Role.ADMIN

@@ -102,6 +102,36 @@ async def test_freezing_only_the_leader_leaves_its_children_alone(tmp_path: Path
         await process.kill()
 
 
+async def test_a_stop_lasts_until_somebody_ends_it(tmp_path: Path) -> None:
+    process = await crowd(tmp_path)
+    try:
+        stop = freeze(process.leader, timeout_s=10.0)
+        assert stop is not None
+        assert stop.lasted()
+        assert stop.lasted()
+        thaw(process.leader)
+        await async_wait_until(lambda: "T" not in states(process.leader))
+        assert not stop.lasted()
+    finally:
+        await process.kill()
+
+
+async def test_a_stop_that_was_ended_and_taken_up_again_did_not_last(tmp_path: Path) -> None:
+    process = await crowd(tmp_path)
+    try:
+        for _ in range(20):
+            stop = freeze(process.leader, timeout_s=10.0)
+            assert stop is not None
+            assert stop.lasted()
+            thaw(process.leader)
+            assert freeze(process.leader, timeout_s=10.0) is not None
+            assert set(states(process.leader)) == {"T"}
+            assert not stop.lasted()
+            thaw(process.leader)
+    finally:
+        await process.kill()
+
+
 async def test_what_is_gone_counts_as_stopped(tmp_path: Path) -> None:
     process = await spawn(Policy(name="x", directory=tmp_path), [sys.executable, "-I", "-S", "-c", ""])
     await process.wait()

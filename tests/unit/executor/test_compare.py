@@ -93,7 +93,7 @@ def test_chunks_sum_up_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     given_[::7] = 1.0
     given_[999] = 3.0
     whole = compare(given_, wanted, LOOSE)
-    monkeypatch.setattr(module, "_CHUNK", 64)
+    monkeypatch.setattr(module, "CHUNK", 64)
     assert compare(given_, wanted, LOOSE) == whole
     assert (whole.mismatched, whole.total, whole.max_abs) == (144, 1000, 3.0)
 

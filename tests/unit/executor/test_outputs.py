@@ -7,6 +7,7 @@ import torch
 
 from keck.messages import Options, Tolerance
 from keck.verdict import Verdict
+from keck_executor.judge import outputs as module
 from keck_executor.judge.failure import Failed
 from keck_executor.judge.null_answers import Null
 from keck_executor.judge.outputs import Expected, Ledger, require_same_form, require_tensors, structure_of
@@ -85,6 +86,70 @@ def test_a_ledger_adds_up_and_names_the_output_that_is_wrong() -> None:
         ledger.compare((ONE, torch.tensor([0, 0, 1, 5])), expected)
     record = ledger.record()
     assert (record.calls_checked, record.mismatched, record.total, record.max_abs_err) == (2, 2, 20, 5.0)
+
+
+def _many(count: int) -> tuple[list[tuple[torch.Tensor, ...]], list[Expected]]:
+    outputs = [(torch.rand(3, 5), torch.arange(4) + i, torch.zeros(0)) for i in range(count)]
+    return outputs, [_expected(tuple(each.clone() for each in call)) for call in outputs]
+
+
+@pytest.mark.parametrize("at_once", [2, 3, 100])
+def test_calls_compared_together_count_like_calls_compared_one_by_one(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHUNK", at_once * 19)
+    calls, expected = _many(7)
+    calls[2][0][1, 1] += 0.005
+    calls[6][0][0, 0] -= 0.009
+    together, alone = (Ledger(Options(tolerance="keck"), "none") for _ in range(2))
+    assert together.compare_alike(calls, expected, plain=True) == []
+    for outputs, wanted in zip(calls, expected, strict=True):
+        alone.compare(outputs, wanted)
+    assert together.record() == alone.record()
+    assert together.record().max_abs_err > 0.008
+
+
+@pytest.mark.parametrize("wrong", [0, 3, 6])
+@pytest.mark.parametrize("output", [0, 1])
+def test_one_wrong_call_of_many_is_left_to_be_told(wrong: int, output: int) -> None:
+    calls, expected = _many(7)
+    calls[wrong][output].view(-1)[-1] += 1
+    ledger = Ledger(Options(), "none")
+    left = ledger.compare_alike(calls, expected, plain=True)
+    assert wrong in left
+    for i in set(left) - {wrong}:
+        ledger.compare(calls[i], expected[i])
+    with pytest.raises(Failed, match=f"in output {output} are wrong"):
+        ledger.compare(calls[wrong], expected[wrong])
+
+
+def test_what_more_than_the_tolerance_decides_about_is_left_unless_it_is_equal() -> None:
+    calls, expected = _many(7)
+    calls[4][0][2, 2] += 1e-4
+    ledger = Ledger(Options(), "none")
+    assert ledger.compare_alike(calls, expected, plain=False) == [4]
+    assert ledger.calls == 6
+
+
+def test_calls_too_large_to_be_stacked_are_compared_one_by_one_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "CHUNK", 10)
+    calls, expected = _many(3)
+    ledger = Ledger(Options(), "none")
+    assert ledger.compare_alike(calls, expected, plain=False) == []
+    assert ledger.calls == 3
+    calls[2][1][0] += 1
+    assert ledger.compare_alike(calls, expected, plain=True) == [2]
+
+
+@pytest.mark.parametrize("special", [float("nan"), float("inf")])
+def test_special_values_are_compared_together_as_they_are_alone(special: float) -> None:
+    calls, expected = _many(3)
+    calls[1][0][0, 0] = special
+    assert Ledger(Options(), "none").compare_alike(calls, expected, plain=True) == [0, 1, 2]
+    expected[1].tensors[0][0, 0] = special
+    assert Ledger(Options(), "none").compare_alike(calls, expected, plain=True) == []
 
 
 def test_a_ledger_compares_by_scale_where_the_lint_said_so() -> None:

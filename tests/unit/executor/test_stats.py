@@ -9,7 +9,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keck.messages import Interval
-from keck_executor.judge.stats import interval_ms, noise_of, speedup_of, spread
+from keck_executor.judge.stats import (
+    charged_s,
+    interval_at_least,
+    interval_ms,
+    is_settled,
+    is_slowed,
+    noise_of,
+    speedup_of,
+    spread,
+)
 
 _seconds = st.floats(min_value=0.0, max_value=3600.0)
 _samples = st.lists(_seconds, min_size=1, max_size=60)
@@ -101,3 +110,58 @@ def test_spread_and_noise_are_finite_and_not_negative(samples: list[float]) -> N
 def test_a_steady_clock_has_no_noise() -> None:
     assert noise_of([0.5] * 9) == spread([0.5] * 9) == 0.0
     assert median([0.5] * 9) == 0.5
+
+
+def test_a_median_is_settled_at_two_and_a_half_percent_or_at_what_the_clock_can_tell() -> None:
+    near, far = [1.0, 1.01, 1.02, 1.03, 1.04], [1.0, 1.05, 1.1, 1.15, 1.2]
+    assert is_settled(near, near, uncertainty_s=0.0)
+    assert not is_settled(near, far, uncertainty_s=0.0)
+    assert not is_settled(near, far, uncertainty_s=0.09)
+    assert is_settled(near, far, uncertainty_s=0.11)
+
+
+def test_calls_alone_may_differ_from_enqueued_ones_as_the_reference_s_do() -> None:
+    for waking in (-40e-6, 0.0, 30e-6):
+        candidate, reference = [8e-6 + waking + 3e-6] * 9, [10e-6 + waking] * 9
+        found = charged_s(candidate, reference, candidate_enqueued_s=8e-6, reference_enqueued_s=10e-6)
+        assert found == 8e-6
+
+
+def test_calls_that_do_each_others_work_are_charged_what_they_take_alone() -> None:
+    # Sixteen calls of 20 us done as one of 25.
+    found = charged_s([25e-6] * 9, [24e-6] * 9, candidate_enqueued_s=1.6e-6, reference_enqueued_s=20e-6)
+    assert found == pytest.approx(1.6e-6 + 1e-6 + 18.4e-6 - 3e-6)
+
+
+def test_calls_that_gain_are_charged_three_microseconds_at_least() -> None:
+    alone = [9e-6] * 9
+    found = charged_s(alone, alone, candidate_enqueued_s=0.2e-6, reference_enqueued_s=9e-6)
+    assert found == pytest.approx(0.2e-6 + 8.8e-6 - 3e-6)
+    found = charged_s([2e-6] * 9, [4e-6] * 9, candidate_enqueued_s=0.2e-6, reference_enqueued_s=2.4e-6)
+    assert found == 2.4e-6
+    found = charged_s([2e-6] * 9, [10e-6] * 9, candidate_enqueued_s=1e-6, reference_enqueued_s=9e-6)
+    assert found == 3e-6
+
+
+def test_a_reference_is_slowed_if_it_is_faster_without_the_candidate_beyond_both_intervals() -> None:
+    during = interval_ms([1.10, 1.11, 1.12, 1.11, 1.10])
+    assert is_slowed(during, interval_ms([1.0, 1.01, 1.02, 1.01, 1.0]))
+    assert not is_slowed(during, interval_ms([1.0, 1.01, 1.10, 1.01, 1.0]))
+    assert not is_slowed(during, interval_ms([1.08, 1.09, 1.09, 1.08, 1.07]))
+
+
+def test_nobody_is_charged_more_than_the_reference_takes() -> None:
+    found = charged_s([2e-3] * 9, [50e-6] * 9, candidate_enqueued_s=20e-6, reference_enqueued_s=48e-6)
+    assert found == 48e-6
+    assert charged_s([2e-3] * 9, [50e-6] * 9, candidate_enqueued_s=60e-6, reference_enqueued_s=48e-6) == 60e-6
+
+
+def test_a_few_slow_calls_alone_do_not_charge_anybody() -> None:
+    samples = [5e-6] * 6 + [90e-6] * 3
+    assert charged_s(samples, [10e-6] * 9, candidate_enqueued_s=5e-6, reference_enqueued_s=10e-6) == 5e-6
+
+
+def test_an_interval_can_be_held_up_from_below() -> None:
+    interval = Interval(median=2.0, ci95=(1.0, 4.0), n=7)
+    assert interval_at_least(interval, 3.0) == Interval(median=3.0, ci95=(3.0, 4.0), n=7)
+    assert interval_at_least(interval, 0.5) == interval

@@ -30,7 +30,8 @@ from keck_executor.judge.side import IN_ARENA, JITTER_SLOTS, OUT_ARENA, CheckedS
 from keck_executor.judge.single_clock import Samples
 from keck_executor.judge.stats import is_settled
 from keck_executor.judge.supply import Batch, Supply
-from keck_executor.judge.traps import Commit, RedZones, flat_bytes, poison
+from keck_executor.judge.timing_flags import BUSY_S
+from keck_executor.judge.traps import Commit, RedZones, flat_bytes, poison_all
 from keck_executor.runner.memory import DeviceFlags
 from keck_executor.runner.wire import ALIGNMENT, FLAG_IN_PLACE, ProtocolError, Reply, Status, TensorRecord
 
@@ -43,10 +44,21 @@ _READY_S = 0.5
 _EDGES_PER_BURST = 50
 _MIN_BURSTS = 5
 _MAX_BURSTS = 25
+_QUIET_WITHIN_S = 1.0
+_TRAP_S = 5e-3
+"""More than two slices of time that contexts on one GPU take turns in."""
+_BRIEF_S = 0.25
+_FEW_CALLS = 10
+"""Enough, once it has taken that long and the medians are settled: a slow kernel needs no hundred calls."""
 _NULL_BURSTS = 5
+_ALONE = 15
+_AGAIN = 7
+_GAIN = 1.05
+"""Above this it is worth looking whether calls gain by being enqueued together."""
 _SPOT_CHECKS = 4
 _PLAN_TRIES = 8
 _AGREEMENT = 0.8
+_SHORT = 0.5
 _LAST_AFTER = 3
 _DECOY_SETS = 4
 _DECOY_ROUNDS = 3
@@ -110,6 +122,7 @@ class BurstClock:
         supply: of input sets.
         seen: sets that both sides were called with before: decoys, and inputs of bursts that count for nothing.
         may_mutate: inputs that the reference changes, so that the candidate may.
+        quiet_at_first: the device was idle before the candidate was loaded; False: somebody else has it too.
     """
 
     def __init__(
@@ -120,11 +133,13 @@ class BurstClock:
         *,
         seen: Sequence[JudgedSet],
         may_mutate: Sequence[int],
+        quiet_at_first: bool,
     ) -> None:
         self._device = device
         self._supply = supply
         self._ledger = ledger
         self._may_mutate = may_mutate
+        self._quiet_at_first = quiet_at_first
         self._random = random.Random(secrets.randbits(64))
         self._slot, self._out_slot = supply.slot, supply.out_slot
         self._k_limit = min(_MAX_K, supply.most())
@@ -151,29 +166,69 @@ class BurstClock:
         plans = {side.link.side: self._plan(side) for side in (reference, candidate)}
         if any(plan.slot for plan in plans.values()):  # a copy inside one clock belongs inside the other too
             plans = {name: _Plan(plan.k, self._out_slot) for name, plan in plans.items()}
-        samples = Samples(batch="burst")
-        wanted = max(_MIN_BURSTS, -(-calls // plans["candidate"].k))
-        until = time.monotonic() + budget_s
+        samples = self._samples(plans)
+        started = time.monotonic()
         done = 0
-        while done < _MIN_BURSTS or (
-            time.monotonic() < until
-            and (
-                done < wanted or (done < _MAX_BURSTS and not is_settled(samples.candidate, samples.reference))
-            )
-        ):
+        trap_after = self._random.randrange(_MIN_BURSTS)
+        while not self._is_enough(samples, done, time.monotonic() - started, calls=calls, budget_s=budget_s):
             try:
                 self._round(candidate, reference, plans, samples, reference_first=done % 2 == 0)
             except _Overlap:
                 # They lay apart while it was planned: from here on all are copied, and timed afresh.
                 plans = {name: _Plan(plan.k, self._out_slot) for name, plan in plans.items()}
-                samples, done = Samples(batch="burst"), 0
+                samples, done = self._samples(plans), 0
                 continue
             done += 1
-        samples.calls_at_once = plans["candidate"].k
-        samples.uncertainty_s = self._device.edge_s / samples.calls_at_once
+            if done == trap_after + 1:
+                self._spring_trap(candidate, plans["candidate"])
+            if done == _MIN_BURSTS and self._is_planned_short(samples):
+                # Much faster than when it was planned: bursts as short as these have too much edge.
+                k = min(self._k_limit, self._k_for(median(samples.candidate)))
+                plans["candidate"] = _Plan(k, plans["candidate"].slot)
+                samples, done = self._samples(plans), 0
+        samples.null_s = self._nulls.get((plans["candidate"].k, 0), 0.0)
+        if median(samples.reference) > _GAIN * median(samples.candidate):
+            self._time_alone(candidate, reference, plans, samples)
         if last:
             self._end(candidate, plans["candidate"])
         return samples
+
+    def _samples(self, plans: dict[Side, _Plan]) -> Samples:
+        at_once = plans["candidate"].k
+        return Samples(batch="burst", calls_at_once=at_once, uncertainty_s=self._device.edge_s / at_once)
+
+    def _k_for(self, per_call_s: float) -> int:
+        """Calls in a burst that lasts many times what its edges are worth."""
+        return max(1, round(_EDGES_PER_BURST * self._device.edge_s / max(per_call_s, 1e-7)))
+
+    def _is_planned_short(self, samples: Samples) -> bool:
+        wanted = min(self._k_limit, self._k_for(median(samples.candidate)))
+        return samples.calls_at_once < _SHORT * wanted
+
+    @staticmethod
+    def _is_enough(samples: Samples, done: int, spent_s: float, *, calls: int, budget_s: float) -> bool:
+        """Whether to stop: never before five bursts, and then when more calls would tell nothing new."""
+        if done < _MIN_BURSTS:
+            return False
+        if spent_s >= budget_s:
+            return True
+        many = samples.candidate_calls >= (calls if spent_s < _BRIEF_S else min(calls, _FEW_CALLS))
+        settled = is_settled(samples.candidate, samples.reference, uncertainty_s=samples.uncertainty_s)
+        return many and (settled or done >= _MAX_BURSTS)
+
+    def reference_again(self, reference: CheckedSide, k: int) -> list[float]:
+        """Seconds a call of the reference's, in bursts of k, once the candidate is gone with all it left on the device."""
+        plan = _Plan(k, 0)
+        found: list[float] = []
+        while len(found) < _AGAIN:
+            batch = self._old_batch(k)
+            try:
+                seconds = self._burst(reference, plan, batch).seconds - self._null(reference, plan, batch)
+            except _Overlap:
+                plan = _Plan(k, self._out_slot)
+                continue
+            found.append(max(0.0, seconds) / k)
+        return found
 
     def _round(
         self,
@@ -188,16 +243,46 @@ class BurstClock:
         for side in (reference, candidate) if reference_first else (candidate, reference):
             plan = plans[side.link.side]
             burst = self._burst(side, plan, batch)
-            per_call = max(0.0, burst.seconds - self._null(reference, plan, batch)) / plan.k
+            per_call = max(0.0, burst.seconds - self._null_of(side, reference, plan, batch)) / plan.k
             if side.link.side == "candidate":
                 samples.candidate.append(per_call)
                 samples.candidate_events.append(burst.events_s / plan.k)
                 samples.candidate_calls += plan.k
                 samples.busy_s.append(burst.busy_s)
             else:
+                samples.reference_at_once = plan.k
                 samples.reference.append(per_call)
                 samples.reference_events.append(burst.events_s / plan.k)
                 samples.reference_calls += plan.k
+
+    def _time_alone(
+        self, candidate: CheckedSide, reference: CheckedSide, plans: dict[Side, _Plan], samples: Samples
+    ) -> None:
+        """Calls that are a burst each: what is saved by doing the work of several calls at once is not saved here."""
+        count = min(_ALONE, self._k_limit)
+        if plans["candidate"].k < 2 * count:
+            return
+        batch = self._batch(count)
+        for i in range(count):
+            staged = batch.staged[i * self._slot : (i + 1) * self._slot]
+            one = self._supply.together(staged, batch.sets[i : i + 1])
+            for side, into in (
+                (reference, samples.reference_alone),
+                (candidate, samples.candidate_alone),
+            ):
+                plan = _Plan(1, plans[side.link.side].slot)
+                into.append(self._burst(side, plan, one).seconds - self._null_of(side, reference, plan, one))
+
+    def _spring_trap(self, candidate: CheckedSide, plan: _Plan) -> None:
+        """A burst whose inputs lie there for a while before the flag is raised; its time counts for nothing.
+
+        Copying the inputs in is part of every burst and subtracted from it, so whatever waits for a word of an input
+        instead of the flag computes in time that nobody counts. Here its outputs are there before the flag is.
+        """
+        try:
+            self._burst(candidate, plan, self._batch(plan.k), trap=True)
+        except _Overlap:
+            self._burst(candidate, _Plan(plan.k, self._out_slot), self._batch(plan.k), trap=True)
 
     def _end(self, candidate: CheckedSide, plan: _Plan) -> None:
         """A few bursts more, checked like all others; at the last one's DONE the candidate's processes are killed."""
@@ -214,7 +299,7 @@ class BurstClock:
         chosen = [self._random.randrange(len(self._seen)) for _ in range(k)]
         rows = torch.tensor(chosen, device=self._device.torch_device)
         staged = torch.index_select(self._seen_rows, 0, rows).view(-1)
-        return Batch(staged, [self._seen[index] for index in chosen])
+        return self._supply.together(staged, [self._seen[index] for index in chosen])
 
     def _batch(self, k: int) -> Batch:
         batch = self._supply.batch(k)
@@ -247,8 +332,7 @@ class BurstClock:
                     limit = max(1, plan.k // 4)
                     plan = _Plan(limit, plan.slot)
                 continue
-            per_call = max(burst.seconds - 2 * self._device.edge_s, 1e-7) / plan.k
-            k = round(_EDGES_PER_BURST * self._device.edge_s / per_call)
+            k = self._k_for((burst.seconds - 2 * self._device.edge_s) / plan.k)
             if burst.events_s < _AGREEMENT * burst.seconds:
                 # Much of the burst is not the calls: several streams take milliseconds to wake, for one. More calls
                 # make it weigh less. What the runner says of its events decides nothing but this.
@@ -258,6 +342,18 @@ class BurstClock:
                 return plan
             plan = _Plan(k, plan.slot)
         return plan
+
+    def _null_of(self, side: CheckedSide, reference: CheckedSide, plan: _Plan, batch: Batch) -> float:
+        """What is subtracted from a burst of that side.
+
+        From the candidate's nothing for copies of its outputs, for it can have put them in place by itself.
+        """
+        if side.link.side == "candidate" and plan.slot:
+            plan = _Plan(plan.k, 0)
+        try:
+            return self._null(reference, plan, batch)
+        except _Overlap:  # what the reference returns can only be copied
+            return 0.0
 
     def _null(self, reference: CheckedSide, plan: _Plan, batch: Batch) -> float:
         """What a burst of this size costs without any `forward`, by the reference's runner."""
@@ -269,7 +365,14 @@ class BurstClock:
         return self._nulls[key]
 
     def _burst(
-        self, side: CheckedSide, plan: _Plan, batch: Batch, *, null: bool = False, last: bool = False
+        self,
+        side: CheckedSide,
+        plan: _Plan,
+        batch: Batch,
+        *,
+        null: bool = False,
+        last: bool = False,
+        trap: bool = False,
     ) -> Burst:
         base = ALIGNMENT * self._random.randrange(JITTER_SLOTS)
         region = plan.k * self._slot
@@ -304,13 +407,14 @@ class BurstClock:
             box.go()
             side.link.receive(serial)
             raise
-        seconds, busy_s, commit = self._reveal(side, box, held, staged, outputs, last=last)
+        seconds, busy_s, commit = self._reveal(side, box, held, staged, outputs, last=last, trap=trap)
         if side.link.side == "candidate":
-            self._judge(ready, outputs, chosen)
+            self._judge(ready, outputs, batch)
             self._require_inputs_kept(held, staged)
             require_settled(commit, zones)
         if last:
             return Burst(seconds, 0.0, busy_s)
+        side.link.require_still()
         side.link.thaw()
         over = side.link.receive(serial)
         assert over is not None
@@ -384,6 +488,7 @@ class BurstClock:
         outputs: Sequence[Sequence[torch.Tensor]],
         *,
         last: bool,
+        trap: bool,
     ) -> tuple[float, float, Commit]:
         """Freeze, poison, start the clock, reveal, wait, commit.
 
@@ -391,10 +496,7 @@ class BurstClock:
             seconds; how late the judge's own work was before them; what was read at the commit.
         """
         side.link.freeze()
-        for call in outputs:
-            for tensor in call:
-                if tensor.numel():
-                    poison(flat_bytes(tensor))
+        poison_all([flat_bytes(tensor) for call in outputs for tensor in call if tensor.numel()])
         self._decoys(held, len(outputs))
         spots = [self._random.choice(outputs) for _ in range(_SPOT_CHECKS - 1)] + [outputs[-1]]
         commit = Commit.prepare(
@@ -402,10 +504,12 @@ class BurstClock:
             dense=[tensor for call in spots for tensor in call],
         )
         self._device.synchronize()
-        busy_s = self._device.busy_s()  # which also pushes everything out of the cache
+        busy_s = self._quiet(side.link.side)  # which also pushes everything out of the cache
         started = time.perf_counter()
         held.copy_(staged)
         self._device.synchronize()
+        if trap:
+            self._require_untouched(commit)
         box.go()
         limit = started + max(0.01, side.link.budget_s - side.link.spent_s)
         while not box.done:
@@ -418,14 +522,49 @@ class BurstClock:
         side.link.spent_s += seconds
         return seconds, busy_s, commit
 
-    def _judge(
-        self, ready: Reply, outputs: Sequence[Sequence[torch.Tensor]], chosen: Sequence[JudgedSet]
-    ) -> None:
+    def _require_untouched(self, commit: Commit) -> None:
+        """Give what waits for inputs the time to show itself, and look whether anything has.
+
+        Raises:
+            Failed: outputs are there before the flag is raised.
+        """
+        commit.take()
+        time.sleep(_TRAP_S)
+        if not commit.holds():
+            raise Failed(
+                Verdict.HACK_DETECTED,
+                "outputs were computed before the call began: something waits for the inputs themselves",
+                correct=False,
+            )
+
+    def _quiet(self, side: Side) -> float:
+        """How late the judge's own work is; before the reference's turn, once nothing is on the device any more.
+
+        Raises:
+            Failed: the candidate's processes stand still, and something of theirs is still running.
+        """
+        busy_s = self._device.busy_s()
+        if side == "candidate" or not self._quiet_at_first:
+            return busy_s
+        until = time.monotonic() + _QUIET_WITHIN_S
+        while busy_s > BUSY_S:
+            if time.monotonic() > until:
+                raise Failed(
+                    Verdict.HACK_DETECTED,
+                    f"the GPU was still busy {_QUIET_WITHIN_S:g} s after the candidate's turn, when the reference's came",
+                    correct=False,
+                )
+            busy_s = self._device.busy_s()
+        return busy_s
+
+    def _judge(self, ready: Reply, outputs: Sequence[Sequence[torch.Tensor]], batch: Batch) -> None:
         """Compare every call's outputs while the runner stands still."""
         per_call = self._supply.outputs
-        for i, (call, (_, expected)) in enumerate(zip(outputs, chosen, strict=True)):
-            require_same_form(ready.nodes, ready.tensors[i * per_call : (i + 1) * per_call], expected)
-            self._ledger.compare(call, expected)
+        expected = [wanted for _, wanted in batch.sets[: len(outputs)]]
+        for i, wanted in enumerate(expected):
+            require_same_form(ready.nodes, ready.tensors[i * per_call : (i + 1) * per_call], wanted)
+        for i in self._ledger.compare_alike(outputs, expected, plain=batch.comparison.plain):
+            self._ledger.compare(outputs[i], batch.comparison.expected(i))
 
     def _require_inputs_kept(self, held: torch.Tensor, staged: torch.Tensor) -> None:
         if not self._may_mutate and not torch.equal(held, staged):

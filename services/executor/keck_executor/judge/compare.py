@@ -8,9 +8,18 @@ import torch
 
 from keck.messages import Options, Tolerance
 
-__all__ = ["Difference", "bits_equal", "compare", "difference_of", "is_inexact", "tolerance_for"]
+__all__ = [
+    "CHUNK",
+    "Difference",
+    "bits_equal",
+    "compare",
+    "difference_of",
+    "is_inexact",
+    "rows_equal",
+    "tolerance_for",
+]
 
-_CHUNK = 1 << 26
+CHUNK = 1 << 26
 """Elements compared at once: bounds the temporary memory at a few times 512 MiB in double precision."""
 
 _KERNELBENCH = {torch.float16: 1e-2, torch.bfloat16: 1e-2, torch.float8_e4m3fn: 1e-1, torch.float8_e5m2: 1e-1}
@@ -60,8 +69,8 @@ def compare(actual: torch.Tensor, expected: torch.Tensor, tolerance: Tolerance) 
     """
     difference = Difference()
     left, right = actual.reshape(-1), expected.reshape(-1)
-    for start in range(0, left.numel(), _CHUNK):
-        difference += _compare_flat(left[start : start + _CHUNK], right[start : start + _CHUNK], tolerance)
+    for start in range(0, left.numel(), CHUNK):
+        difference += _compare_flat(left[start : start + CHUNK], right[start : start + CHUNK], tolerance)
     return difference
 
 
@@ -69,9 +78,17 @@ def bits_equal(left: torch.Tensor, right: torch.Tensor) -> bool:
     """Whether two tensors of one shape and dtype hold the same bytes in the same places."""
     one, other = left.reshape(-1), right.reshape(-1)
     return all(
-        torch.equal(one[i : i + _CHUNK].view(torch.uint8), other[i : i + _CHUNK].view(torch.uint8))
-        for i in range(0, one.numel(), _CHUNK)
+        torch.equal(one[i : i + CHUNK].view(torch.uint8), other[i : i + CHUNK].view(torch.uint8))
+        for i in range(0, one.numel(), CHUNK)
     )
+
+
+def rows_equal(left: torch.Tensor, right: torch.Tensor) -> list[bool]:
+    """For each row of two tensors of one shape and dtype, whether it holds the same bytes; several rows: contiguous."""
+    if len(left) == 1:
+        return [bits_equal(left, right)]
+    one, other = (tensor.reshape(tensor.shape[0], -1).view(torch.uint8) for tensor in (left, right))
+    return [not different for different in (one != other).any(1).tolist()]
 
 
 def _compare_flat(actual: torch.Tensor, expected: torch.Tensor, tolerance: Tolerance) -> Difference:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from keck_executor.runner.wire import MAX_DATAGRAM, ProtocolError, Reply, Status, unpack_reply
-from keck_sandbox import freeze, thaw
+from keck_sandbox import Stop, freeze, thaw
 from keck_sandbox.reap import cell_members, kill_all
 
 __all__ = ["BrokenProtocol", "OutOfBudget", "RunnerGone", "RunnerLink", "Side"]
@@ -63,7 +63,7 @@ class RunnerLink:
         self.spent_s = 0.0
         self._sock = sock
         self._pid = pid
-        self._frozen = False
+        self._stop: Stop | None = None
 
     def send(self, op: str, *, fds: Sequence[int] = (), **fields: Any) -> int:
         """Send a command; returns its serial, which the reply must repeat and nobody can guess."""
@@ -133,15 +133,25 @@ class RunnerLink:
         Raises:
             BrokenProtocol: one of them does not stand still.
         """
-        if self._frozen:
+        if self._stop is not None:
             return
-        self._frozen = True
         family = self._has_children()
-        still = freeze(self._pid, timeout_s=_FREEZE_S, family=family)
-        if still and not family and self._has_children():  # born between the look and the stop
-            still = freeze(self._pid, timeout_s=_FREEZE_S)
-        if not still:
+        stop = freeze(self._pid, timeout_s=_FREEZE_S, family=family)
+        if stop is not None and not family and self._has_children():  # born between the look and the stop
+            stop = freeze(self._pid, timeout_s=_FREEZE_S)
+        if stop is None:
+            thaw(self._pid)
             raise BrokenProtocol(self.side, "not all of it stands still when it is stopped")
+        self._stop = stop
+
+    def require_still(self) -> None:
+        """Before what a stopped runner must not have prepared for is timed.
+
+        Raises:
+            BrokenProtocol: something has let it go on since.
+        """
+        if self._stop is not None and not self._stop.lasted():
+            raise BrokenProtocol(self.side, "it was stopped and has gone on by itself")
 
     def kill(self) -> None:
         """End every process of the runner at once; it answers nothing any more."""
@@ -149,8 +159,8 @@ class RunnerLink:
 
     def thaw(self) -> None:
         """Let the runner go on, if it was stopped."""
-        if self._frozen:
-            self._frozen = False
+        if self._stop is not None:
+            self._stop = None
             thaw(self._pid, family=self._has_children())
 
     def _has_children(self) -> bool:

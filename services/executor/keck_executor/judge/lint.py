@@ -17,10 +17,11 @@ from typing import Literal
 
 import torch
 
-from keck.messages import Flag, Lint, NullAnswer, Options
+from keck.messages import Flag, Lint, NullAnswer, Options, Tolerance
 from keck.verdict import Verdict
 from keck_executor.devices import Device
 from keck_executor.judge.compare import compare, is_inexact, tolerance_for
+from keck_executor.judge.contract import Acceptance
 from keck_executor.judge.error_budget import precision_flag
 from keck_executor.judge.failure import Failed, failure_of
 from keck_executor.judge.input_changes import input_tensors, moved, rounded
@@ -43,6 +44,8 @@ _SLOW_S = 0.25
 """A reference slower than this is not run in double precision, which some devices do 64 times slower."""
 _KEPT = 512
 _TOLD = 4
+
+_EXACT = Tolerance(atol=0.0, rtol=0.0)
 
 BF16_OPERANDS = "bf16_operands"
 STRESS_LAW = "get_stress_inputs"
@@ -77,6 +80,70 @@ class Findings:
     dtypes: tuple[torch.dtype, ...] = ()
 
 
+class Comparison:
+    """How sets that belong together are compared: what the lint found, worked out for a set when it is asked for.
+
+    An answer equal to the last bit needs none of it, and a burst has hundreds of sets.
+
+    Args:
+        judged: the sets, of one form where there are many.
+        findings: of the lint.
+        spreads: how much each output differs from set to set, where it is compared by scale.
+        options: of the check.
+        acceptance: of a task that decides itself; then nothing is compared.
+    """
+
+    def __init__(
+        self,
+        judged: Sequence[JudgedSet],
+        findings: Findings | None,
+        spreads: Sequence[_Spread | None],
+        options: Options,
+        acceptance: Acceptance | None = None,
+    ) -> None:
+        self._judged = judged
+        self._spreads = spreads
+        self._options = options
+        known = findings is not None and all(_dtypes(e) == findings.dtypes for _, e in judged)
+        self._outputs = findings.outputs if findings is not None and known else ()
+        self._acceptance = acceptance
+        self.plain = acceptance is None and not any(output.scaled or output.nulls for output in self._outputs)
+        """The tolerance decides alone."""
+        self._values: dict[int, dict[str, list[Answer]]] = {}
+
+    def sets(self) -> list[JudgedSet]:
+        """All of them, with what is expected worked out."""
+        return [(inputs, self.expected(at)) for at, (inputs, _) in enumerate(self._judged)]
+
+    def expected(self, at: int) -> Expected:
+        """Of one set, with allowances for outputs compared by scale, and the null answers it must not be taken for."""
+        inputs, expected = self._judged[at]
+        if self._acceptance is not None:
+            return replace(expected, objection=partial(self._acceptance.objection, inputs))
+        if self.plain:
+            return expected
+        allowances: list[Allowance | None] = []
+        nulls: list[tuple[Null, ...]] = []
+        for index, output in enumerate(self._outputs):
+            target = _target(expected.tensors[index], self._options)
+            if output.scaled and output.rounding is not None:
+                known = self._spreads[index]
+                fits = known is not None and known.shape == target.expected.shape
+                target = _by_scale(target, output.rounding, known.columns if known and fits else None)
+            allowances.append(target.allowance)
+            values = self._null_values(index, output.constant) if output.nulls else {}
+            candidates = [Null(name, values[name][at]) for name in output.nulls if name in values]
+            nulls.append(
+                tuple(null for null in candidates if _is_apart(null, target.expected, output.rounding))
+            )
+        return replace(expected, allowances=tuple(allowances), nulls=tuple(nulls))
+
+    def _null_values(self, index: int, constant: float) -> dict[str, list[Answer]]:
+        if index not in self._values:
+            self._values[index] = _null_values(index, self._judged, constant)
+        return self._values[index]
+
+
 class Lints:
     """Findings by reference, the least recently used forgotten first."""
 
@@ -106,7 +173,7 @@ class Linted:
     """Further sets, to be compared and not timed."""
     record: Lint
     flags: tuple[Flag, ...]
-    attach: Callable[[Sequence[JudgedSet]], list[JudgedSet]]
+    comparison_of: Callable[[Sequence[JudgedSet]], Comparison]
     """The same comparison for other sets of the task."""
     _known: tuple[Rounding | None, ...]
 
@@ -126,6 +193,7 @@ class Linter:
         reference: its runner, model and input sets loaded.
         drawer: for stress sets.
         expect: the reference's answer to one input set.
+        acceptance: of a task that decides itself what it accepts.
     """
 
     def __init__(
@@ -138,7 +206,9 @@ class Linter:
         reference: CheckedSide,
         drawer: InputDrawer,
         expect: Callable[[InputSet], Expected],
+        acceptance: Acceptance | None,
     ) -> None:
+        self._acceptance = acceptance
         self._known = known
         self._hash = reference_hash
         self._options = options
@@ -160,21 +230,28 @@ class Linter:
         """
         options, dtypes = self._options, _dtypes(sets[0][1])
         if any(_dtypes(expected) != dtypes for _, expected in sets):
-            return _unlinted(sets)
+            return _unlinted(sets, options, self._acceptance)
         key = (self._hash, options.tolerance, options.atol, options.rtol, len(sets) > 1)
         findings = self._known.get(key) if self._hash else None
         if findings is None or findings.dtypes != dtypes:
-            findings = self._examine(sets, repeat)
+            if self._acceptance is None:
+                findings = self._examine(sets, repeat)
+            else:
+                findings = self._examine_acceptance(self._acceptance, sets, repeat)
             if self._hash:
                 self._known.put(key, findings)
         stress = self._stress_sets(dtypes) if findings.record.stress_inputs else []
-        attach = partial(self._attach, findings=findings, spreads=_spreads(sets, findings.outputs))
+        spreads = _spreads(sets, findings.outputs)
+        comparison_of = partial(
+            Comparison, findings=findings, spreads=spreads, options=options, acceptance=self._acceptance
+        )
+        unspread = Comparison(stress, findings, [None] * len(findings.outputs), options, self._acceptance)
         return Linted(
-            sets=attach(sets),
-            stress=self._attach(stress, findings, [None] * len(findings.outputs)),
+            sets=comparison_of(sets).sets(),
+            stress=unspread.sets(),
             record=findings.record,
             flags=findings.flags,
-            attach=attach,
+            comparison_of=comparison_of,
             _known=tuple(output.rounding for output in findings.outputs),
         )
 
@@ -212,6 +289,56 @@ class Linter:
             sets=min(len(sets), _LOOKED_AT),
         )
         return Findings(record, tuple(outputs), _weak_flags(weak, len(outputs)), _dtypes(expected))
+
+    def _examine_acceptance(
+        self, acceptance: Acceptance, sets: Sequence[JudgedSet], repeat: SingleCall
+    ) -> Findings:
+        """Whether the task takes its own answers, and takes none that computes nothing."""
+        looked = sets[:_LOOKED_AT]
+        again = tuple(
+            output.clone() for output in repeat.outputs
+        )  # the memory they lie in is needed for asking
+        own = [(inputs, expected.tensors) for inputs, expected in looked]
+        for inputs, outputs in [*own, (sets[0][0], again)]:
+            objection = acceptance.objection(inputs, outputs)
+            if objection:
+                told = f"the task's accept_output refuses what the reference itself returns: {objection}"
+                raise Failed(Verdict.REFERENCE_ERROR, told)
+        count = len(sets[0][1].tensors)
+        values = [_null_values(index, looked, 0.0) for index in range(count)]
+        names = [name for name in values[0] if all(name in each for each in values) and name != "constant"]
+        answers = []
+        for name in names:
+            given = [
+                [_as_tensor(values[index][name][at], expected.tensors[index]) for index in range(count)]
+                for at, (_, expected) in enumerate(looked)
+            ]
+            passes = not any(
+                acceptance.objection(inputs, outputs)
+                for (inputs, _), outputs in zip(looked, given, strict=True)
+            )
+            differences = [
+                compare(one, other, _EXACT).max_abs
+                for outputs, (_, expected) in zip(given, looked, strict=True)
+                for one, other in zip(outputs, expected.tensors, strict=True)
+            ]
+            answers.append(NullAnswer(output=0, answer=name, passes=passes, max_abs_err=max(differences)))
+        weak = [answer for answer in answers if answer.passes]
+        record = Lint(
+            weak=bool(weak),
+            comparison="accept_output",
+            answers=answers,
+            repeat_max_abs_err=max(
+                compare(one, other, _EXACT).max_abs
+                for one, other in zip(again, sets[0][1].tensors, strict=True)
+            ),
+            stress_inputs=None,
+            oracle="fp32",
+            own_rms_err=None,
+            sets=len(looked),
+        )
+        nothing = (_Output(False, None, (), 0.0),) * count
+        return Findings(record, nothing, _weak_flags(weak, count), _dtypes(sets[0][1]))
 
     def _examine_output(
         self, index: int, sets: Sequence[JudgedSet], rounding: Rounding | None
@@ -278,7 +405,7 @@ class Linter:
 
     def _targets(self, index: int, sets: Sequence[JudgedSet]) -> list[Target]:
         tensors = [expected.tensors[index] for _, expected in sets]
-        return [Target(tensor, tolerance_for(tensor.dtype, self._options)) for tensor in tensors]
+        return [_target(tensor, self._options) for tensor in tensors]
 
     # --- the reference's own error
 
@@ -366,49 +493,12 @@ class Linter:
                 raise Failed(Verdict.REFERENCE_ERROR, told)
             yield drawn, expected
 
-    # --- what follows for the sets of a check
-
-    def _attach(
-        self, sets: Sequence[JudgedSet], findings: Findings, spreads: Sequence[_Spread | None]
-    ) -> list[JudgedSet]:
-        """The sets with allowances for outputs compared by scale, and the null answers they must not be taken for."""
-        outputs = findings.outputs
-        if not any(output.scaled or output.nulls for output in outputs):
-            return list(sets)
-        if any(_dtypes(expected) != findings.dtypes for _, expected in sets):
-            return list(sets)
-        return [self._attached(at, sets, outputs, spreads) for at in range(len(sets))]
-
-    def _attached(
-        self,
-        at: int,
-        sets: Sequence[JudgedSet],
-        outputs: Sequence[_Output],
-        spreads: Sequence[_Spread | None],
-    ) -> JudgedSet:
-        inputs, expected = sets[at]
-        allowances: list[Allowance | None] = []
-        nulls: list[tuple[Null, ...]] = []
-        for index, output in enumerate(outputs):
-            (target,) = self._targets(index, sets[at : at + 1])
-            if output.scaled and output.rounding is not None:
-                known = spreads[index]
-                fits = known is not None and known.shape == target.expected.shape
-                target = _by_scale(target, output.rounding, known.columns if known and fits else None)
-            allowances.append(target.allowance)
-            values = _null_values(index, sets, output.constant)
-            candidates = [Null(name, values[name][at]) for name in output.nulls if name in values]
-            nulls.append(
-                tuple(null for null in candidates if _is_apart(null, target.expected, output.rounding))
-            )
-        return inputs, replace(expected, allowances=tuple(allowances), nulls=tuple(nulls))
-
 
 def _dtypes(expected: Expected) -> tuple[torch.dtype, ...]:
     return tuple(tensor.dtype for tensor in expected.tensors)
 
 
-def _unlinted(sets: Sequence[JudgedSet]) -> Linted:
+def _unlinted(sets: Sequence[JudgedSet], options: Options, acceptance: Acceptance | None) -> Linted:
     """A reference whose outputs change in number or dtype from set to set: nothing is said of it."""
     record = Lint(
         weak=False,
@@ -420,12 +510,13 @@ def _unlinted(sets: Sequence[JudgedSet]) -> Linted:
         own_rms_err=None,
         sets=0,
     )
+    comparison_of = partial(Comparison, findings=None, spreads=(), options=options, acceptance=acceptance)
     return Linted(
-        sets=list(sets),
+        sets=comparison_of(sets).sets(),
         stress=[],
         record=record,
         flags=(),
-        attach=list,
+        comparison_of=comparison_of,
         _known=tuple(None for _ in sets[0][1].tensors),
     )
 
@@ -442,6 +533,10 @@ def _spreads(sets: Sequence[JudgedSet], outputs: Sequence[_Output]) -> list[_Spr
         columns = spread_between(tensors) if output.scaled else None
         found.append(_Spread(tensors[0].shape, columns) if columns is not None else None)
     return found
+
+
+def _target(expected: torch.Tensor, options: Options) -> Target:
+    return Target(expected, tolerance_for(expected.dtype, options))
 
 
 def _by_scale(target: Target, rounding: Rounding, between: Sequence[torch.Tensor] | None) -> Target:
@@ -461,6 +556,10 @@ def _null_values(index: int, sets: Sequence[JudgedSet], constant: float) -> dict
         if all(a.shape == b.shape and a.dtype == b.dtype for a, b in zip(column, tensors, strict=True)):
             values[f"input {number}"] = list(column)
     return values
+
+
+def _as_tensor(answer: Answer, like: torch.Tensor) -> torch.Tensor:
+    return answer if isinstance(answer, torch.Tensor) else torch.full_like(like, answer)
 
 
 def _is_apart(null: Null, expected: torch.Tensor, rounding: Rounding | None) -> bool:
@@ -487,9 +586,15 @@ def _weak_flags(weak: Sequence[NullAnswer], outputs: int) -> tuple[Flag, ...]:
         return ()
     told = [
         f"{answer.answer}{f' for output {answer.output}' if outputs > 1 else ''} (largest error "
-        f"{answer.max_abs_err:.3g}, {answer.of_allowed:.2g} of what the tolerance allows)"
+        f"{answer.max_abs_err:.3g}, {_allowance_in_words(answer)})"
         for answer in weak[:_TOLD]
     ]
     more = f" and {len(weak) - _TOLD} more" if len(weak) > _TOLD else ""
     evidence = f"answers that compute nothing pass: {'; '.join(told)}{more}"
     return (Flag(code="weak_task", severity="warn", evidence=evidence),)
+
+
+def _allowance_in_words(answer: NullAnswer) -> str:
+    if answer.of_allowed is None:
+        return "which accept_output takes"
+    return f"{answer.of_allowed:.2g} of what the tolerance allows"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,7 +10,7 @@ import torch
 
 from keck.messages import Correctness, Options, Tolerance
 from keck.verdict import Verdict
-from keck_executor.judge.compare import Difference, compare, tolerance_for
+from keck_executor.judge.compare import CHUNK, Difference, compare, rows_equal, tolerance_for
 from keck_executor.judge.failure import Failed
 from keck_executor.judge.inputs import InputSet
 from keck_executor.judge.null_answers import Null, is_nearer
@@ -36,6 +36,8 @@ class Expected:
     """For each output, where the scale-aware comparison has taken over; empty: for none."""
     nulls: tuple[tuple[Null, ...], ...] = ()
     """For each output, answers that compute nothing, pass the tolerance, and are not the right one; empty: none."""
+    objection: Callable[[Sequence[torch.Tensor]], str] | None = None
+    """Of a task that decides itself what it accepts: what it has against an output, or nothing."""
 
 
 JudgedSet = tuple[InputSet, Expected]
@@ -106,7 +108,7 @@ class Ledger:
     difference: Difference = field(default_factory=Difference)
     calls: int = 0
     tolerance: Tolerance = field(default_factory=lambda: Tolerance(atol=0.0, rtol=0.0))
-    comparison: Literal["tolerance", "scaled"] = "tolerance"
+    comparison: Literal["tolerance", "scaled", "accept_output"] = "tolerance"
     oracle: Literal["fp64", "fp32"] = "fp32"
 
     def compare(self, outputs: Sequence[torch.Tensor], expected: Expected) -> None:
@@ -117,6 +119,16 @@ class Ledger:
                 one.
         """
         self.calls += 1
+        if expected.objection is not None:
+            self.difference += Difference(total=sum(output.numel() for output in outputs))
+            objection = expected.objection(outputs)
+            if objection:
+                raise Failed(
+                    Verdict.WRONG_RESULT,
+                    f"the task's accept_output refuses the output: {objection}",
+                    correct=False,
+                )
+            return
         for index, (output, wanted) in enumerate(zip(outputs, expected.tensors, strict=True)):
             self.tolerance = tolerance_for(wanted.dtype, self.options)
             allowance = expected.allowances[index] if expected.allowances else None
@@ -143,6 +155,55 @@ class Ledger:
                         correct=False,
                     )
 
+    def compare_alike(
+        self, calls: Sequence[Sequence[torch.Tensor]], expected: Sequence[Expected], *, plain: bool
+    ) -> list[int]:
+        """Compare many calls at once, as far as that decides: a hundred small outputs cost little more than one.
+
+        Args:
+            calls: the outputs of each, in the form that is expected.
+            expected: for each call; all of one form.
+            plain: the tolerance alone decides: no allowances, no null answers.
+
+        Returns:
+            the calls that must be compared one by one, because something is wrong with one of them, or because more
+            than the tolerance decides about what is not equal to the last bit.
+        """
+        size = sum(tensor.numel() for tensor in expected[0].tensors)
+        at_once = max(1, CHUNK // max(1, size))
+        left: list[int] = []
+        for start in range(0, len(calls), at_once):
+            these = range(start, min(start + at_once, len(calls)))
+            left += self._alike(calls, expected, these, plain=plain)
+        return left
+
+    def _alike(
+        self,
+        calls: Sequence[Sequence[torch.Tensor]],
+        expected: Sequence[Expected],
+        these: Sequence[int],
+        *,
+        plain: bool,
+    ) -> list[int]:
+        found, unequal = Difference(), set[int]()
+        for index, first in enumerate(expected[0].tensors):
+            self.tolerance = tolerance_for(first.dtype, self.options)
+            if not first.numel():
+                continue
+            actual = _stacked([calls[i][index] for i in these])
+            wanted = _stacked([expected[i].tensors[index] for i in these])
+            equal = rows_equal(actual, wanted)
+            unequal |= {i for i, same in zip(these, equal, strict=True) if not same}
+            if plain and not all(equal):
+                found += compare(actual, wanted, self.tolerance)
+        if found.mismatched:
+            return list(these)
+        settled = len(these) if plain else len(these) - len(unequal)
+        self.calls += settled
+        size = sum(tensor.numel() for tensor in expected[0].tensors)
+        self.difference += Difference(found.max_abs, found.max_rel, 0, settled * size)
+        return [] if plain else sorted(unequal)
+
     def record(self) -> Correctness:
         """The ledger as the verdict shows it."""
         return Correctness(
@@ -156,3 +217,8 @@ class Ledger:
             comparison=self.comparison,
             oracle=self.oracle,
         )
+
+
+def _stacked(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """As rows of one; of a single tensor, which may be large, without a copy."""
+    return torch.stack(list(tensors)) if len(tensors) > 1 else tensors[0].unsqueeze(0)

@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any, Literal
 
+import msgspec
 import torch
 
-from keck.messages import EventsMs, Flag, Lint, Profile, Provenance, Stage, Timing
+from keck.messages import AloneMs, EventsMs, Flag, Lint, Profile, Provenance, Stage, Timing
 from keck.verdict import Verdict
 from keck_executor.devices import Device
 from keck_executor.judge.burst_clock import BurstClock, NotEnqueueable
+from keck_executor.judge.contract import Acceptance, Contract, contract_of, require_equal_buffers
 from keck_executor.judge.failure import Failed, failure_of, text_of
 from keck_executor.judge.inputs import InputDrawer, InputSet
 from keck_executor.judge.job import Job
@@ -23,10 +25,17 @@ from keck_executor.judge.outputs import Expected, Ledger, require_same_form, req
 from keck_executor.judge.provenance import asks_for_trace, provenance_of, unjudged_provenance
 from keck_executor.judge.roofline import bytes_that_matter, floor_of
 from keck_executor.judge.side import IN_ARENA, CheckedSide, SingleCall
-from keck_executor.judge.single_clock import Samples, check_call, time_singles
-from keck_executor.judge.stats import interval_ms, noise_of, speedup_of
+from keck_executor.judge.single_clock import Samples, check_call, reference_singles, time_singles
+from keck_executor.judge.stats import (
+    charged_s,
+    interval_at_least,
+    interval_ms,
+    is_slowed,
+    noise_of,
+    speedup_of,
+)
 from keck_executor.judge.supply import Supply
-from keck_executor.judge.timing_flags import timing_flags
+from keck_executor.judge.timing_flags import BUSY_S, reference_slowed, timing_flags
 from keck_executor.judge.weights import match_weights
 from keck_executor.runner.tree import nodes_to_json
 from keck_executor.runner.wire import Status
@@ -42,6 +51,8 @@ _TIMING_SHARE = 0.25
 _PROFILE_S = 30.0
 _SETS_TO_PERTURB = 2
 _TIMING_MAX_S = 2.0
+_MERGED = 1.1
+_GAIN = 1.05
 
 
 class Session:
@@ -76,6 +87,12 @@ class Session:
         self._ledger: Ledger | None = None
         self._lints = lints
         self._linted: Linted | None = None
+        self._quiet_at_first = False
+        self._samples: Samples | None = None
+        self._clock: BurstClock | None = None
+        self._construct: dict[str, Any] = {}
+        self._contract = Contract(accepts=False, buffers=False)
+        self._acceptance: Acceptance | None = None
         self.stage: Stage = "load"
         self.timing: Timing | None = None
         self.profile: Profile | None = None
@@ -102,6 +119,7 @@ class Session:
         Raises:
             Failed: the candidate or the reference did; everything found until then stays readable.
         """
+        self._quiet_at_first = self._device.busy_s() <= BUSY_S
         self._phase("load", "loading candidate and reference", self._load)
         self._phase("correctness", "comparing outputs over secret inputs", self._check_correctness)
         if self._job.options.timed_calls:
@@ -111,6 +129,8 @@ class Session:
         self.stage = "done"
         if asks_for_trace(self._job):
             self._take_trace()
+        if self.timing is not None and self.timing.speedup > _GAIN:
+            self._time_reference_again()
 
     def close(self) -> None:
         """Free everything on the device that belongs to this check."""
@@ -154,7 +174,11 @@ class Session:
         if arguments.status is not Status.OK:
             raise failure_of("reference", arguments, "calling get_init_inputs")
         command = {"nodes": nodes_to_json(arguments.nodes), "seed": CONSTRUCTION_SEED}
+        self._construct = command
         self._both("construct", dict.fromkeys(asked, command), "constructing the model")
+        self._contract = contract_of(self._reference)
+        if self._contract.accepts:
+            self._acceptance = Acceptance(self._reference)
         self._ledger = Ledger(job.options, match_weights(self._candidate, self._reference))
 
     def _both(self, op: str, fields: dict[CheckedSide, dict[str, Any]], doing: str) -> None:
@@ -187,6 +211,19 @@ class Session:
             check_call(call, expected, self._ledger, may_mutate=self._may_mutate)
             if index == 0:
                 self.flags += linted.precision_flags(call, expected)
+        if self._contract.buffers:
+            self._check_buffers()
+
+    def _check_buffers(self) -> None:
+        """Compare what fresh models hold after the same calls in the same order."""
+        both = (self._reference, self._candidate)
+        self._both("construct", dict.fromkeys(both, self._construct), "constructing the model")
+        match_weights(self._candidate, self._reference)
+        for inputs, expected in self._sets:
+            self._reference.call(inputs, tf32="off")
+            call = self._candidate.call(inputs)
+            require_same_form(call.reply.nodes, call.reply.tensors, expected)
+        require_equal_buffers(self._candidate, self._reference, self._job.options)
 
     def _lint(self, repeat: SingleCall) -> Linted:
         """The sets with the comparison that this task needs."""
@@ -199,6 +236,7 @@ class Session:
             reference=self._reference,
             drawer=self._drawer,
             expect=lambda inputs: self._expected_of(self._reference.call(inputs, tf32="off")),
+            acceptance=self._acceptance,
         )
         linted = linter.lint(self._sets, repeat)
         self._sets, self.lint = linted.sets, linted.record
@@ -238,6 +276,8 @@ class Session:
 
     def _expected_of(self, call: SingleCall) -> Expected:
         structure = structure_of(call.reply.nodes)
+        if self._acceptance is not None:
+            self._acceptance.nodes = call.reply.nodes
         problem = require_tensors(structure)
         if problem is not None:
             raise Failed(Verdict.REFERENCE_ERROR, f"the reference's output cannot be judged: {problem}")
@@ -251,12 +291,14 @@ class Session:
         call = self._reference.call(inputs, tf32="off")
         try:
             require_same_form(call.reply.nodes, call.reply.tensors, expected)
-            again.compare(call.outputs, expected)
+            if self._acceptance is None:
+                again.compare(call.outputs, expected)
         except Failed as difference:
             raise Failed(
                 Verdict.REFERENCE_ERROR,
                 "the reference gives another answer for the same inputs (is dropout, or other randomness, on in "
-                f"forward?): {difference.message}",
+                "forward? A task with random answers says with accept_output which are right): "
+                f"{difference.message}",
             ) from difference
         return call
 
@@ -264,11 +306,14 @@ class Session:
 
     def _time(self) -> None:
         budget_s = min(_TIMING_MAX_S, _TIMING_SHARE * self._job.exec_timeout_s)
-        samples = self._sample(budget_s)
+        samples = self._samples = self._sample(budget_s)
+        self.phases_s["null"] = samples.null_s
         candidate = interval_ms(samples.candidate, calls=samples.candidate_calls)
         reference = interval_ms(samples.reference, calls=samples.reference_calls)
         uncertainty_ms = 1e3 * samples.uncertainty_s
-        speedup = speedup_of(candidate, reference, uncertainty_ms=uncertainty_ms)
+        alone, charged_ms = _alone_of(samples)
+        charged = candidate if charged_ms is None else interval_at_least(candidate, charged_ms)
+        speedup = speedup_of(charged, reference, uncertainty_ms=uncertainty_ms)
         events = None
         if samples.candidate_events:
             events = EventsMs(
@@ -286,15 +331,41 @@ class Session:
             speedup=speedup.estimate,
             speedup_lower=speedup.lower,
             noise=noise_of(samples.candidate),
+            alone_ms=alone,
+            charged_ms=charged_ms,
         )
         self.flags += timing_flags(self.timing, samples.busy_s)
         self.suspicion = self._too_fast(median(samples.candidate), samples.calls_at_once)
 
+    def _time_reference_again(self) -> None:
+        """Time the reference without the candidate, which can have left work that slowed it; the faster time counts."""
+        assert self.timing is not None
+        assert self._samples is not None
+        self._candidate.link.kill()
+        samples, timing = self._samples, self.timing
+        if self._clock is not None:
+            again = self._clock.reference_again(self._reference, samples.reference_at_once)
+        else:
+            again = reference_singles(self._reference, self._sets[0][0], null_s=samples.null_s)
+        after = interval_ms(again, calls=len(again) * samples.reference_at_once)
+        if not is_slowed(timing.reference_ms, after):
+            return
+        charged = (
+            timing.candidate_ms
+            if timing.charged_ms is None
+            else interval_at_least(timing.candidate_ms, timing.charged_ms)
+        )
+        speedup = speedup_of(charged, after, uncertainty_ms=timing.uncertainty_ms)
+        self.timing = msgspec.structs.replace(
+            timing, reference_ms=after, speedup=speedup.estimate, speedup_lower=speedup.lower
+        )
+        self.flags.append(reference_slowed(timing.reference_ms, after))
+
     def _too_fast(self, seconds: float, calls: int) -> str:
         """The evidence, if that is less than moving what must be moved takes; else empty."""
         bandwidth, cache_bytes = self._device.bandwidth, self._device.cache_bytes
-        if bandwidth is None or len(self._sets) < _SETS_TO_PERTURB:
-            return ""
+        if bandwidth is None or len(self._sets) < _SETS_TO_PERTURB or self._acceptance is not None:
+            return ""  # of random answers nobody can say what they depend on
         (inputs, expected), (other, _) = self._sets[:2]
         written = sum(tensor.numel() * tensor.element_size() for tensor in expected.tensors)
         every = floor_of(
@@ -317,19 +388,24 @@ class Session:
             like=self._sets[0],
             learn=self._learn,
             expect=self._expected_of,
-            attach=self._linted.attach,
+            comparison_of=self._linted.comparison_of,
         )
         # At a profile and at a trace the candidate is still needed.
         last = not (self._job.options.profile or asks_for_trace(self._job))
         calls = self._job.options.timed_calls
         if self._device.bursts and len({inputs.form_id for inputs, _ in self._sets}) == 1:
-            clock = BurstClock(
-                self._device, supply, self._ledger, seen=self._sets, may_mutate=self._may_mutate
+            clock = self._clock = BurstClock(
+                self._device,
+                supply,
+                self._ledger,
+                seen=self._sets,
+                may_mutate=self._may_mutate,
+                quiet_at_first=self._quiet_at_first,
             )
             try:
                 return clock.run(self._candidate, self._reference, calls=calls, budget_s=budget_s, last=last)
             except NotEnqueueable:
-                pass  # somebody synchronises inside forward: both sides are timed call by call
+                self._clock = None  # somebody synchronises inside forward: both sides are timed call by call
         return time_singles(
             self._candidate,
             self._reference,
@@ -381,3 +457,20 @@ class Session:
         """Give unused device memory back, so that the next check's runners can have it."""
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()
+
+
+def _alone_of(samples: Samples) -> tuple[AloneMs | None, float | None]:
+    """What single calls took, and what the candidate's calls are charged with if enqueued ones are much faster."""
+    if not samples.candidate_alone:
+        return None, None
+    alone = AloneMs(
+        candidate=1e3 * median(samples.candidate_alone), reference=1e3 * median(samples.reference_alone)
+    )
+    enqueued_s = median(samples.candidate)
+    least_s = charged_s(
+        samples.candidate_alone,
+        samples.reference_alone,
+        candidate_enqueued_s=enqueued_s,
+        reference_enqueued_s=median(samples.reference),
+    )
+    return alone, 1e3 * least_s if least_s > _MERGED * enqueued_s else None

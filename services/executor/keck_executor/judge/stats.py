@@ -10,9 +10,24 @@ from statistics import median
 
 from keck.messages import Interval
 
-__all__ = ["Speedup", "interval_ms", "is_settled", "noise_of", "speedup_of", "spread"]
+__all__ = [
+    "SHORT_MS",
+    "Speedup",
+    "charged_s",
+    "interval_at_least",
+    "interval_ms",
+    "is_settled",
+    "is_slowed",
+    "noise_of",
+    "speedup_of",
+    "spread",
+]
 
 _SETTLED = 0.025
+_SLOWED = 1.05
+SHORT_MS = 3e-3
+_WAKING_S = SHORT_MS / 1e3
+"""On an H100, between the medians of both sides of twenty honest pairs: -31 to +10 us, by the bounds of both less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +47,71 @@ def interval_ms(samples_s: Sequence[float], *, calls: int | None = None) -> Inte
         samples_s: seconds per call, one for each call or burst; not empty.
         calls: how many calls the samples stand for, where each is the mean of several.
     """
-    ordered = sorted(samples_s)
-    n = len(ordered)
-    reach = 0.98 * math.sqrt(n)
-    low = max(0, math.floor(n / 2 - reach))
-    high = min(n - 1, math.ceil(n / 2 + reach))
+    low, high = _bounds(samples_s)
     return Interval(
-        median=1e3 * median(ordered),
-        ci95=(1e3 * ordered[low], 1e3 * ordered[high]),
-        n=calls if calls is not None else n,
+        median=1e3 * median(samples_s),
+        ci95=(1e3 * low, 1e3 * high),
+        n=calls if calls is not None else len(samples_s),
     )
 
 
-def is_settled(*sides: Sequence[float]) -> bool:
-    """Whether each side's median is known to 2.5 %: half its interval is no more than that of it."""
+def interval_at_least(interval: Interval, least_ms: float) -> Interval:
+    """The same with no number below that."""
+    low, high = interval.ci95
+    return Interval(
+        median=max(interval.median, least_ms), ci95=(max(low, least_ms), max(high, least_ms)), n=interval.n
+    )
+
+
+def is_slowed(during: Interval, after: Interval) -> bool:
+    """Whether what was timed beside a candidate took more than 5 % longer than without it, by both intervals."""
+    return during.ci95[0] > _SLOWED * after.ci95[1]
+
+
+def is_settled(*sides: Sequence[float], uncertainty_s: float) -> bool:
+    """Whether each side's median is known to 2.5 %, or as well as the clock can tell: half its interval is no more.
+
+    Args:
+        sides: seconds per call.
+        uncertainty_s: of one of them, in seconds; what lies within it is not the kernel's.
+    """
     for samples in sides:
         interval = interval_ms(samples)
-        if not interval.ci95[1] - interval.ci95[0] <= 2 * _SETTLED * interval.median:
+        enough = max(_SETTLED * interval.median, 1e3 * uncertainty_s)
+        if not interval.ci95[1] - interval.ci95[0] <= 2 * enough:
             return False
     return True
+
+
+def charged_s(
+    candidate: Sequence[float],
+    reference: Sequence[float],
+    *,
+    candidate_enqueued_s: float,
+    reference_enqueued_s: float,
+) -> float:
+    """What a call of the candidate is charged with, given what calls of both sides take that nothing else is enqueued with.
+
+    Such a call differs from one of many by what waking the device costs, and what it then has in its caches: by the
+    same for both sides, to 3 microseconds. What it takes more than that is work that enqueued calls do for each other;
+    and as much as that, calls of 3 microseconds could hide, so that nobody is charged less. Nobody is charged more than
+    the reference takes, for several streams take long to wake.
+
+    Args:
+        candidate, reference: seconds of single calls.
+        candidate_enqueued_s, reference_enqueued_s: of calls among many.
+    """
+    between = _bounds(candidate)[0] - _bounds(reference)[1]
+    excess = between - (candidate_enqueued_s - reference_enqueued_s) - _WAKING_S
+    least = max(candidate_enqueued_s + excess, _WAKING_S)
+    return max(candidate_enqueued_s, min(least, reference_enqueued_s))
+
+
+def _bounds(samples: Sequence[float]) -> tuple[float, float]:
+    """Of the 95 % confidence interval of the median: ranks n/2 -+ 1.96 sqrt(n)/2."""
+    ordered, n = sorted(samples), len(samples)
+    reach = 0.98 * math.sqrt(n)
+    return ordered[max(0, math.floor(n / 2 - reach))], ordered[min(n - 1, math.ceil(n / 2 + reach))]
 
 
 def spread(samples: Sequence[float]) -> float:

@@ -14,6 +14,7 @@ import torch
 from keck_executor.judge.failure import failure_of
 from keck_executor.judge.inputs import InputDrawer, InputSet, checked_view
 from keck_executor.judge.link import BrokenProtocol
+from keck_executor.judge.lint import Comparison
 from keck_executor.judge.outputs import Expected, JudgedSet, structure_of
 from keck_executor.judge.side import IN_ARENA, JITTER_SLOTS, OUT_ARENA, CheckedSide, SingleCall
 from keck_executor.runner.wire import ALIGNMENT, MAX_TENSORS, ProtocolError, Reply, Status, align
@@ -30,6 +31,9 @@ class Batch:
     staged: torch.Tensor
     """Bytes: the judge's masters, one in each slot, as an arena takes them."""
     sets: list[JudgedSet]
+    """Inputs and answers as they are."""
+    comparison: Comparison
+    """What more is known of how those answers are compared."""
 
 
 class Supply:
@@ -41,7 +45,7 @@ class Supply:
         like: a set whose form the others are to have; where the law has several, those of other forms are left out.
         learn: tells both runners of a form that was not seen before.
         expect: what one call of the reference means.
-        attach: the comparison that the task needs, for sets that belong together.
+        comparison_of: the comparison that the task needs, for sets that belong together.
     """
 
     def __init__(
@@ -52,14 +56,14 @@ class Supply:
         like: JudgedSet,
         learn: Callable[[], None],
         expect: Callable[[SingleCall], Expected],
-        attach: Callable[[Sequence[JudgedSet]], list[JudgedSet]],
+        comparison_of: Callable[[Sequence[JudgedSet]], Comparison],
     ) -> None:
         self._drawer = drawer
         self._reference = reference
         self._like, self._expected = like
         self._learn = learn
         self._expect = expect
-        self._attach = attach
+        self._comparison_of = comparison_of
         self.slot = align(max(1, self._like.form.size))
         """Bytes from one set to the next."""
         self.out_slot = max(
@@ -107,7 +111,7 @@ class Supply:
         if expected is None:
             expected = [self._expect(side.call(each, tf32="off")) for each in inputs]
         side.link.freeze()
-        return Batch(staged, self._attach(list(zip(inputs, expected, strict=True))))
+        return self.together(staged, list(zip(inputs, expected, strict=True)))
 
     def _answers(self, reply: Reply, count: int) -> list[Expected] | None:
         """One for each call; None where they are not all alike, and must be asked for one by one."""
@@ -131,4 +135,8 @@ class Supply:
             raise failure_of("reference", drawn, "calling get_inputs")
         self._learn()
         expected = self._expect(self._reference.call(drawn, tf32="off"))
-        return Batch(drawn.master, self._attach([(drawn, expected)]))
+        return self.together(drawn.master, [(drawn, expected)])
+
+    def together(self, staged: torch.Tensor, sets: list[JudgedSet]) -> Batch:
+        """Sets that were drawn already, laid out, as a batch."""
+        return Batch(staged, sets, self._comparison_of(sets))

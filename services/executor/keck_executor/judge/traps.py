@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Commit", "RedZones", "flat_bytes", "poison"]
+__all__ = ["Commit", "RedZones", "flat_bytes", "poison", "poison_all"]
 
 _POINTS = {"cuda": 4096, "cpu": 512}
 _WINDOW = 512
@@ -27,15 +27,24 @@ def poison(memory: torch.Tensor) -> None:
 
     Results that are still poison were not computed by the call; and no candidate can look for a pattern it knows.
     """
-    whole = memory.numel() // 8 * 8
-    if memory.data_ptr() % 8 or not whole:
-        memory.fill_(0xFF)
-        return
+    poison_all([memory])
+
+
+def poison_all(memories: Sequence[torch.Tensor]) -> None:
+    """The same for many stretches of bytes that do not overlap, with one pattern, in a few launches."""
     word = 0
     for _ in range(4):
         word = word << 16 | secrets.choice(_NANS)
-    memory[:whole].view(torch.int64).fill_(word - (1 << 64) if word >> 63 else word)
-    memory[whole:].fill_(0xFF)
+    words = []
+    for memory in memories:
+        whole = memory.numel() // 8 * 8 if memory.data_ptr() % 8 == 0 else 0
+        if whole:
+            words.append(memory[:whole].view(torch.int64))
+        if whole < memory.numel():
+            memory[whole:].fill_(0xFF)
+    if words:
+        torch._foreach_zero_(words)
+        torch._foreach_add_(words, word - (1 << 64) if word >> 63 else word)
 
 
 class RedZones:

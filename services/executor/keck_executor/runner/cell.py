@@ -29,6 +29,15 @@ def run(argv: Sequence[str], fds: Sequence[int]) -> None:
     # A zygote runs on one thread, for threads do not survive a fork.
     torch.set_num_threads(int(os.environ.get("KECK_RUNNER_THREADS", "1")))
     device = torch.device(argv[0])
-    torch.zeros(1, device=device)
+    _warm(device)
     sock.send(pack_reply(Reply(0, Status.READY)))  # a candidate's time does not count before this
     Runner(sock, device).serve()
+
+
+def _warm(device: torch.device) -> None:
+    """Make the context, and load the kernels that every check needs: the driver loads each at its first use."""
+    numbers = torch.rand(16, device=device) + torch.randn(16, device=device)
+    numbers.view(4, 4).t().copy_(torch.zeros(4, 4, device=device))
+    torch.randint(0, 2, (16,), device=device)
+    if device.type == "cuda":
+        torch.cuda.synchronize()

@@ -11,13 +11,14 @@ import torch
 
 from keck_executor.cuda_calls import cuda_ok
 
-__all__ = ["CudaBytes", "DeviceFlags", "attach", "export", "open_ipc"]
+__all__ = ["CudaBytes", "DeviceFlags", "Exporter", "attach", "open_ipc"]
 
 
 def attach(spec: dict[str, Any], fds: list[int]) -> torch.Tensor:
     """The arena that a command describes, as a tensor of bytes on the runner's device."""
     if spec["kind"] == "memfd":
-        view = mmap.mmap(fds[0], spec["size"])
+        # With its pages mapped: the first touch of each would be part of a call's time.
+        view = mmap.mmap(fds[0], spec["size"], flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
         os.close(fds[0])
         return torch.frombuffer(view, dtype=torch.uint8)
     return open_ipc(bytes.fromhex(spec["handle"]), spec["size"])
@@ -43,22 +44,35 @@ def open_ipc(handle: bytes, size: int) -> torch.Tensor:
     return torch.as_tensor(CudaBytes(int(pointer), size), device="cuda")
 
 
-def export(tensor: torch.Tensor) -> tuple[bytes, int] | None:
-    """IPC handle of the allocation that holds a CUDA tensor, and the tensor's offset in it, in bytes.
+class Exporter:
+    """IPC handles of the allocations that hold CUDA tensors, asked for once each: only while those tensors live."""
 
-    None where the tensor's memory cannot be exported (none of its own, or not from ``cudaMalloc``).
-    """
-    from cuda.bindings import driver, runtime  # noqa: PLC0415
+    def __init__(self) -> None:
+        self._handles: dict[int, bytes | None] = {}
 
-    if tensor.numel() == 0:
-        return None
-    error, base, _ = driver.cuMemGetAddressRange(tensor.data_ptr())
-    if error != driver.CUresult.CUDA_SUCCESS:
-        return None
-    error, handle = runtime.cudaIpcGetMemHandle(int(base))
-    if error != runtime.cudaError_t.cudaSuccess:
-        return None
-    return bytes(handle.reserved), tensor.data_ptr() - int(base)
+    def export(self, tensor: torch.Tensor) -> tuple[bytes, int] | None:
+        """The handle for a tensor's memory, and its offset there in bytes.
+
+        None where that memory cannot be exported (none of its own, or not from ``cudaMalloc``).
+        """
+        from cuda.bindings import driver  # noqa: PLC0415
+
+        if tensor.numel() == 0:
+            return None
+        error, base, _ = driver.cuMemGetAddressRange(tensor.data_ptr())
+        if error != driver.CUresult.CUDA_SUCCESS:
+            return None
+        if int(base) not in self._handles:
+            self._handles[int(base)] = _ipc_handle(int(base))
+        handle = self._handles[int(base)]
+        return (handle, tensor.data_ptr() - int(base)) if handle is not None else None
+
+
+def _ipc_handle(base: int) -> bytes | None:
+    from cuda.bindings import runtime  # noqa: PLC0415
+
+    error, handle = runtime.cudaIpcGetMemHandle(base)
+    return bytes(handle.reserved) if error == runtime.cudaError_t.cudaSuccess else None
 
 
 class DeviceFlags:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from keck_executor.runner.memory import DeviceFlags, attach, export
+from keck_executor.runner.memory import DeviceFlags, Exporter, attach
 from keck_executor.runner.trace import profiled, traced
 from keck_executor.runner.trace_lines import pack_trace
 from keck_executor.runner.tree import Unsupported, fills_its_extent, flatten, nodes_from_json, rebuild
@@ -32,6 +32,7 @@ from keck_executor.runner.user_code import (
 from keck_executor.runner.wire import (
     FLAG_IN_PLACE,
     MAX_DATAGRAM,
+    MAX_TENSORS,
     Node,
     Reply,
     Status,
@@ -70,6 +71,9 @@ class Runner:
         self._kept: list[Any] = []  # results of a burst, alive until the next command
         self._weights: frozenset[int] = frozenset()  # addresses of parameters and buffers
         self._last: Any = None  # output of the last real call, which a null call hands back
+        self._held: list[
+            torch.Tensor
+        ] = []  # results of the last call, until the judge says where it wants them
         self._commands: dict[str, Callable[[dict[str, Any], list[int]], Reply]] = {
             "load": self._load,
             "init_inputs": self._init_inputs,
@@ -79,8 +83,12 @@ class Runner:
             "draw": self._draw,
             "draw_more": self._draw_more,
             "state": self._state,
+            "buffers": self._buffers,
+            "contract": self._contract,
+            "accept": self._accept,
             "forms": self._register_forms,
             "call": self._call,
+            "put": self._put_held,
             "calls": self._calls,
             "probe": self._probe,
             "burst": self._burst,
@@ -176,6 +184,51 @@ class Runner:
         self._synchronize()
         return _ok(text=identity.digest(), numbers=(float(len(tensors)), float(offset)))
 
+    def _buffers(self, command: dict[str, Any], _: list[int]) -> Reply:
+        """The model's buffers by name, copied densely to an arena if one is named; a digest of their names and kinds."""
+        found = dict(self._model.named_buffers()) if isinstance(self._model, torch.nn.Module) else {}
+        names = sorted(found)
+        if len(names) > MAX_TENSORS:
+            raise Unsupported(f"a model with more than {MAX_TENSORS} buffers")
+        tensors = [found[name].detach() for name in names]
+        kinds = [[name, _name(t.dtype), list(t.shape)] for name, t in zip(names, tensors, strict=True)]
+        digest = hashlib.sha256(json.dumps(kinds).encode()).digest()
+        if command["arena"] is None:
+            needed = 0
+            for tensor in tensors:
+                needed = align(needed + _dense_bytes(tensor))
+            return _ok(text=digest, numbers=(float(len(names)), float(needed)))
+        records, needed = self._put(tensors, self._arenas[command["arena"]], 0)
+        self._synchronize()
+        return _ok(text=digest, tensors=tuple(records), numbers=(float(len(names)), float(needed)))
+
+    def _contract(self, _: dict[str, Any], __: list[int]) -> Reply:
+        """What the module declares of its answers: whether it has an `accept_output`, and `compare_buffers`."""
+        accepts = callable(getattr(self._module, "accept_output", None))
+        return _ok(numbers=(float(accepts), float(getattr(self._module, "compare_buffers", False) is True)))
+
+    def _accept(self, command: dict[str, Any], _: list[int]) -> Reply:
+        """What the module's `accept_output` says of an output that lies in an arena."""
+        assert self._module is not None
+        out = self._arenas[command["out"]]
+        tensors = [
+            _dense(out, offset, getattr(torch, dtype), shape) for dtype, shape, offset in command["tensors"]
+        ]
+        positional, named = self._arguments(command, command["items"][0])
+        with torch.no_grad():
+            answer = self._module.accept_output(
+                rebuild(nodes_from_json(command["nodes"]), tensors), *positional, **named
+            )
+        if isinstance(answer, torch.Tensor) and answer.dtype is torch.bool and answer.numel() == 1:
+            answer = bool(answer)
+        if not isinstance(answer, bool | str):
+            raise Unsupported(
+                f"{type(answer).__name__} from accept_output(): True, False or text is asked for"
+            )
+        return _ok(
+            numbers=(float(answer is True), 0.0), text=answer.encode() if isinstance(answer, str) else b""
+        )
+
     # --- memory and inputs
 
     def _attach(self, command: dict[str, Any], fds: list[int]) -> Reply:
@@ -256,16 +309,35 @@ class Runner:
             return self._model(*arguments[0], **arguments[1])
 
     def _call(self, command: dict[str, Any], _: list[int]) -> Reply:
-        """One call of `forward`, its outputs copied to the arena, the device idle afterwards."""
+        """One call of `forward`; its outputs are kept until `put` says where they are to go."""
         with float32_matmul(command["tf32"]):
             output = self._forward(command, command["items"][0])
         return self._returned(command, output)
 
     def _returned(self, command: dict[str, Any], output: Any) -> Reply:
-        reply = self._put_out(command, output)
+        reply = self._hold(output)
         if not command["null"]:
             self._last = output
         return reply
+
+    def _hold(self, output: object) -> Reply:
+        """The reply to a call: what it returned, and how it will lie in memory."""
+        nodes, self._held = flatten(output, sort_keys=True)
+        records: list[TensorRecord] = []
+        offset = 0
+        for tensor in self._held:
+            record = replace(_record(tensor, offset=offset), nbytes=_dense_bytes(tensor))
+            records.append(record)
+            offset = align(offset + record.nbytes)
+        return _ok(nodes=nodes, tensors=tuple(records), numbers=(0.0, float(offset)))
+
+    def _put_held(self, command: dict[str, Any], _: list[int]) -> Reply:
+        """Copy what the last call returned to where it is wanted; the device is idle afterwards."""
+        out, held = self._arenas[command["out"]], self._held
+        self._held = []
+        needed = self._put(held, out, command["base"])[1]
+        self._synchronize()
+        return Reply(0, Status.OK if command["base"] + needed <= out.numel() else Status.NO_ROOM)
 
     def _calls(self, command: dict[str, Any], _: list[int]) -> Reply:
         """Calls of `forward` one after the other, each one's outputs in a slot of its own; the last one's nodes."""
@@ -306,7 +378,7 @@ class Runner:
                 output = model(*positional, **named)
         finally:
             torch.set_default_dtype(default)
-        return self._put_out(command, output)
+        return self._hold(output)
 
     def _burst(self, command: dict[str, Any], _: list[int]) -> Reply:
         """K calls behind a flag that the judge raises later; READY at once, OK when all is over."""
@@ -316,6 +388,7 @@ class Runner:
         slot, serial = command["slot"], command["flag"]
         records: list[TensorRecord] = []
         nodes: tuple[Node, ...] = ()
+        exporter = Exporter()
         self._flags.wait_for_go(stream.cuda_stream, serial)
         begin.record(stream)
         for index, item in enumerate(command["items"]):
@@ -325,22 +398,13 @@ class Runner:
             if slot:
                 records += self._put(tensors, self._arenas[command["out"]], index * slot, room=slot)[0]
             else:
-                records += [_in_place(tensor, self._weights) for tensor in tensors]
+                records += [_in_place(tensor, exporter, self._weights) for tensor in tensors]
         end.record(stream)
         self._flags.write_done(stream.cuda_stream, serial)
         ready = Reply(int(command["serial"]), Status.READY, nodes=nodes, tensors=tuple(records))
         self._sock.send(pack_reply(ready))
         torch.cuda.synchronize()
         return _ok(numbers=(begin.elapsed_time(end), 0.0))
-
-    def _put_out(self, command: dict[str, Any], output: object) -> Reply:
-        """The reply to a call: its outputs copied to the arena as far as they fit, the device idle afterwards."""
-        nodes, tensors = flatten(output, sort_keys=True)
-        out = self._arenas[command["out"]]
-        records, needed = self._put(tensors, out, 0)
-        self._synchronize()
-        status = Status.OK if needed <= out.numel() else Status.NO_ROOM
-        return Reply(0, status, nodes=nodes, tensors=tuple(records), numbers=(0.0, float(needed)))
 
     def _put(
         self, tensors: list[torch.Tensor], out: torch.Tensor, base: int, *, room: int | None = None
@@ -423,10 +487,10 @@ def _record(tensor: torch.Tensor, *, offset: int) -> TensorRecord:
     return TensorRecord(_name(tensor.dtype), tuple(tensor.shape), tuple(tensor.stride()), offset, nbytes)
 
 
-def _in_place(tensor: torch.Tensor, weights: frozenset[int]) -> TensorRecord:
+def _in_place(tensor: torch.Tensor, exporter: Exporter, weights: frozenset[int]) -> TensorRecord:
     """A result where `forward` put it; without a handle where it must be copied out: gaps, weights, no export."""
     dense = tensor.numel() > 0 and fills_its_extent(tensor.shape, tensor.stride())
-    found = export(tensor) if dense and tensor.untyped_storage().data_ptr() not in weights else None
+    found = exporter.export(tensor) if dense and tensor.untyped_storage().data_ptr() not in weights else None
     if found is None:
         return _record(tensor, offset=0)
     handle, offset = found

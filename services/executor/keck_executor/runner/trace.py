@@ -26,7 +26,8 @@ _MAX_EVENTS = 200_000
 def profiled(device: torch.device) -> Iterator[Any]:
     """torch's profiler, with the device's own activities where there are any."""
     # Not torch.profiler.profile: it looks for torch._inductor, which imports all of it, for seconds.
-    with torch.autograd.profiler.profile(use_device="cuda" if device.type == "cuda" else None) as profiler:
+    device_kind = "cuda" if device.type == "cuda" else None
+    with torch.autograd.profiler.profile(use_device=device_kind, use_kineto=True) as profiler:
         yield profiler
 
 

@@ -14,6 +14,7 @@ from keck_gateway.routes import (
     legacy,
     load,
     metrics,
+    replays,
     trainers,
 )
 
@@ -26,6 +27,8 @@ def route_handlers() -> list[ControllerRouterHandler]:
         *legacy.legacy_routes(),
         checks.submit,
         checks.ask,
+        checks.cancel,
+        replays.replay,
         batches.batch,
         events.events,
         events.run_events,

@@ -1,10 +1,10 @@
-"""``POST /v1/checks`` and ``GET /v1/checks/{id}``."""
+"""``POST /v1/checks``, ``GET /v1/checks/{id}`` and ``DELETE /v1/checks/{id}``."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from litestar import Response, get, post
+from litestar import Response, delete, get, post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
@@ -23,7 +23,7 @@ from keck_gateway.routes._answers import (
     unless_gone,
 )
 
-__all__ = ["CheckId", "Generation", "Run", "RunInPath", "ask", "named", "submit"]
+__all__ = ["CheckId", "Generation", "Run", "RunInPath", "ask", "cancel", "named", "submit"]
 
 MAX_GENERATION = 2**31 - 1
 """It becomes a part of a subject: one of thousands of digits makes the server close the connection."""
@@ -32,6 +32,9 @@ RunInPath = Annotated[str, PathParameter(description="The run.", pattern=NAME_PA
 Run = Annotated[str, QueryParameter(description="The run the check belongs to.", pattern=NAME_PATTERN)]
 Generation = Annotated[
     int, QueryParameter(description="0 for the check itself, above for replays.", ge=0, le=MAX_GENERATION)
+]
+Reason = Annotated[
+    str, QueryParameter(description="One line for people, which the verdict repeats.", max_length=200)
 ]
 Wait = Annotated[
     float,
@@ -94,6 +97,28 @@ async def ask(
 ) -> Response[bytes]:
     """The verdict of a check, or where it is: queued, building, built, running."""
     return json_response(await desk.find(named(run, check_id, generation)))
+
+
+@delete(
+    "/v1/checks/{check_id:str}",
+    status_code=200,
+    summary="Cancel a check",
+    operation_id="cancelCheck",
+    tags=["checks"],
+    responses={
+        200: ResponseSpec(
+            EvalDone,
+            description="The verdict: `cancelled`, or the one it had already.",
+            generate_examples=False,
+        ),
+        **problems(404, 503),
+    },
+)
+async def cancel(
+    check_id: CheckId, desk: TheDesk, run: Run = "default", generation: Generation = 0, reason: Reason = ""
+) -> Response[bytes]:
+    """End a check wherever it is: what waits is never begun, and what is being built or judged is killed."""
+    return json_response(await desk.cancel(named(run, check_id, generation), reason=reason))
 
 
 def named(run: str, check_id: str, generation: int) -> CheckKey:

@@ -28,7 +28,7 @@ _NUMBERS = {
     "add_key": (248, 217), "keyctl": (250, 219), "request_key": (249, 218), "clone": (56, 220),
     "delete_module": (176, 106), "modify_ldt": (154, -1), "ioprio_set": (251, 30), "ioprio_get": (252, 31),
     "move_pages": (279, 239), "mq_open": (240, 180), "mq_unlink": (241, 181), "pivot_root": (155, 41),
-    "rt_sigqueueinfo": (129, 138), "setsid": (112, 157),
+    "rt_sigqueueinfo": (129, 138), "setsid": (112, 157), "timer_create": (222, 107),
 }  # fmt: skip
 _SAME = {
     "pidfd_send_signal": 424, "io_uring_setup": 425, "open_tree": 428, "fsopen": 430, "clone3": 435,

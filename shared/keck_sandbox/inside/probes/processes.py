@@ -15,7 +15,7 @@ from keck_sandbox.inside.probes.registry import Facts, probe, require, victim, v
 
 __all__: list[str] = []
 
-_PTRACE_SEIZE, _FIOSETOWN = 0x4206, 0x8901
+_PTRACE_SEIZE, _FIOSETOWN, _WALL = 0x4206, 0x8901, 0x4000_0000
 
 
 class _Vector(ctypes.Structure):
@@ -114,8 +114,8 @@ def signal_by_descriptor(facts: Facts) -> None:
 def signal_by_ownership(facts: Facts) -> None:
     """Make it the owner of a socket, which is told by a signal that there is something to read."""
     ours, theirs = socket.socketpair()
-    fcntl.fcntl(ours, fcntl.F_SETSIG, signal.SIGUSR2)
     fcntl.fcntl(ours, fcntl.F_SETOWN, victim(facts))
+    fcntl.fcntl(ours, fcntl.F_SETSIG, signal.SIGUSR2)
     fcntl.fcntl(ours, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
     theirs.send(b"x")
 
@@ -142,6 +142,51 @@ def stop_init(facts: Facts) -> None:
         above = int(file.read().rpartition(b")")[2].split()[1])
     require(above > 1, "it is the init, which no signal of its own reaches")
     os.kill(above, 0)
+
+
+# --- ending a stop, which the judge relies on: whatever has the kernel send SIGCONT
+
+
+class _SignalEvent(ctypes.Structure):
+    _fields_ = (
+        ("value", ctypes.c_void_p),
+        ("number", ctypes.c_int),
+        ("how", ctypes.c_int),
+        ("rest", ctypes.c_byte * 48),
+    )
+
+
+@probe("signals", 60)
+def wake_by_timer(_: Facts) -> None:
+    """A timer of the kernel that sends SIGCONT."""
+    event, timer = _SignalEvent(None, signal.SIGCONT, 0), ctypes.c_int()
+    call("timer_create", 1, ctypes.byref(event), ctypes.byref(timer))
+
+
+@probe("signals", 60)
+def wake_by_file(_: Facts) -> None:
+    """SIGCONT as what a file sends that can be read."""
+    ours, _theirs = socket.socketpair()
+    fcntl.fcntl(ours, fcntl.F_SETSIG, signal.SIGCONT)
+
+
+@probe("signals", 60)
+def wake_by_directory(_: Facts) -> None:
+    """Be told by a signal of what is done in a directory."""
+    directory = os.open(".", os.O_RDONLY)
+    try:
+        fcntl.fcntl(directory, fcntl.F_NOTIFY, fcntl.DN_CREATE)
+    finally:
+        os.close(directory)
+
+
+@probe("signals", 60)
+def wake_by_child(_: Facts) -> None:
+    """A child whose end is told by SIGCONT."""
+    pid = call("clone", signal.SIGCONT, 0, 0, 0, 0)
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, _WALL)
 
 
 # --- changing

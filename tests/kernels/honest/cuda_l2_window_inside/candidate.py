@@ -10,7 +10,7 @@ def _persist(tensor):
     window.hitRatio = 1.0
     window.hitProp = runtime.cudaAccessProperty.cudaAccessPropertyPersisting
     window.missProp = runtime.cudaAccessProperty.cudaAccessPropertyStreaming
-    value = runtime.cudaLaunchAttributeValue()
+    value = runtime.cudaStreamAttrValue()
     value.accessPolicyWindow = window
     runtime.cudaStreamSetAttribute(
         torch.cuda.current_stream().cuda_stream,

@@ -9,7 +9,7 @@ def _persist(tensor):
         runtime.cudaDeviceAttr.cudaDevAttrMaxPersistingL2CacheSize, device
     )
     runtime.cudaDeviceSetLimit(runtime.cudaLimit.cudaLimitPersistingL2CacheSize, size)
-    value = runtime.cudaLaunchAttributeValue()
+    value = runtime.cudaStreamAttrValue()
     window = runtime.cudaAccessPolicyWindow()
     window.base_ptr = tensor.data_ptr()
     window.num_bytes = min(tensor.numel() * 4, size)
