@@ -17,10 +17,10 @@ endif
 export UV_HTTP_TIMEOUT ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup preflight fmt check test test-gpu test-trainers fuzz chaos bench bench-sandbox docs run demo
+.PHONY: help setup preflight fmt check test test-gpu test-trainers fuzz chaos bench bench-sandbox bench-kernelbench docs run demo
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 19
 
 setup: $(INSTALLED) ## make .venv and install everything into it
 
@@ -63,6 +63,10 @@ bench: $(INSTALLED) ## the whole corpus through the real pipeline: verdicts and 
 
 bench-sandbox: $(INSTALLED) ## what containment costs on this machine
 	$(BIN)/python tests/benchmarks/sandbox.py
+
+bench-kernelbench: $(INSTALLED) ## 66 problems like KernelBench's, with candidates in Triton and CUDA, on this machine's GPUs; a report
+	$(BIN)/python tests/kernelbench/make.py build/kernelbench
+	$(BIN)/keck batch build/kernelbench --device cuda --report build/kernelbench/report
 
 docs: $(INSTALLED) ## write the generated pages again
 	$(BIN)/python tests/test_docs.py
