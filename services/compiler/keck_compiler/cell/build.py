@@ -1,34 +1,41 @@
 """Build one recorded call with torch's own ``load_inline`` or ``load``, and do not import what comes out.
 
-``python -m keck_compiler.cell.build`` below a directory with ``call.json``; the module ends up in ``work/`` where
-it starts. The
-commands and flags are torch's by construction: only the last step, importing the module, is taken out. The
-exit status says who is to blame: 0 built, 1 the compilers refused, 3 torch refused the arguments; anything else
-is ours.
+``python -m keck_compiler.cell.build [--lean DIRECTORY]`` below a directory with ``call.json``; the module ends up in
+``work/`` where it starts. The commands and flags are torch's by construction: only the last step, importing the
+module, is taken out. With ``--lean`` the sources see the lean headers instead of torch's. The exit status says who is
+to blame: 0 built, 1 the compilers refused, 3 torch refused the arguments, 4 the lean headers will not do and
+``doubt.txt`` says why; anything else is ours.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any
 
 from keck_cell import ExtensionCall
 from keck_cell.paths import local
+from keck_compiler.cell.lean import DOUBT, InDoubt, use_lean_headers
 
-__all__ = ["main"]
+__all__ = ["EXIT_ARGUMENTS_REFUSED", "EXIT_COMPILERS_REFUSED", "EXIT_IN_DOUBT", "main"]
 
 CALL = "../call.json"
 WORK = "work"
 SOURCES = "src"
 EXIT_COMPILERS_REFUSED = 1
 EXIT_ARGUMENTS_REFUSED = 3
+EXIT_IN_DOUBT = 4
 
 
-def main() -> None:
-    """Build what ``call.json`` says."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Build what ``call.json`` says; `argv` are the arguments, the process's own if not given."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--lean", type=Path)
+    arguments = parser.parse_args(argv)
     call = ExtensionCall.from_json(Path(CALL).read_text())
     here = Path.cwd()
     _write_files(call, here / SOURCES)
@@ -36,8 +43,13 @@ def main() -> None:
     # It warns that there is no GPU, in every log.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     module = _builders()
+    if arguments.lean is not None:
+        use_lean_headers(module, arguments.lean, here=here, headers=[text for _, text in call.headers])
     try:
         _build(module, call, here)
+    except InDoubt as doubt:
+        Path(DOUBT).write_text(str(doubt))
+        sys.exit(EXIT_IN_DOUBT)
     except RuntimeError as error:
         if isinstance(error.__cause__, CalledProcessError):
             sys.exit(EXIT_COMPILERS_REFUSED)  # ninja has printed everything

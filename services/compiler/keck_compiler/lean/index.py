@@ -1,0 +1,113 @@
+"""What torch's headers declare, by name: enough to tell whether the lean ones would miss something a source says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from keck_compiler.lean.declarations import Declaration, Unit
+from keck_compiler.lean.headers import TYPES
+
+__all__ = ["Index", "Place", "index_of", "path_below"]
+
+_VALARRAY = re.compile(r"/(valarray|[a-z]*slice_array|mask_array|indirect_array|gslice)[\w.]*$")
+_OPEN = frozenset({"at", "c10", "torch", "std"})
+"""Namespaces whose names are found without saying theirs: through arguments, and through using directives."""
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """One header that declares a name, and what else a source must say to mean that declaration."""
+
+    file: str
+    scope: str = ""
+    """The outermost namespace; empty: none, or a macro."""
+    needs: tuple[str, ...] = ()
+    """Words that have to be said besides."""
+    macro: bool = False
+
+
+class Index(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one toolchain."""
+
+    places: dict[str, tuple[Place, ...]]
+    """Names to the headers outside the lean ones that declare them."""
+    types: frozenset[str]
+    """All headers that stock's ``torch/types.h`` brings."""
+    host: frozenset[str]
+    """All that the lean ``torch/extension.h`` brings a C++ source."""
+    spellings: dict[str, str]
+    """How a header is included: itself, or the public one of its library."""
+    words: frozenset[str]
+    """Every identifier in stock's headers, wherever it stands."""
+
+
+def index_of(*, stock: Unit, types: Unit, light: Unit, host: Unit, roots: Mapping[str, str]) -> Index:
+    """Compare what stock's headers declare with what the lean ones do.
+
+    Args:
+        stock: of ``torch/extension.h``.
+        types: of ``torch/types.h``.
+        light: of the lean ``torch/types.h``.
+        host: of the lean ``torch/extension.h``.
+        roots: directories that headers are named below, each with what comes before the name.
+    """
+    known = _files(light, roots) | {TYPES}
+    names = {item.name for item in light.declarations if item.kind in ("name", "macro")}
+    places: dict[str, set[Place]] = {}
+    for item in stock.declarations:
+        file = path_below(item.file, roots)
+        if file not in known and not file.startswith("<") and _counts(item, names):
+            places.setdefault(item.name, set()).add(_place(item, file))
+    return Index(
+        places={name: tuple(sorted(found, key=lambda place: place.file)) for name, found in places.items()},
+        types=_files(types, roots),
+        host=_files(host, roots) | {TYPES},
+        spellings={
+            path_below(file, roots): _spelling(file, stock.includers, roots) for file in stock.includers
+        },
+        words=frozenset(stock.words),
+    )
+
+
+def path_below(file: str, roots: Mapping[str, str]) -> str:
+    """The header's name below the root that it lies in, or its whole path."""
+    for root, before in roots.items():
+        if file.startswith(root):
+            return before + file[len(root) :]
+    return file
+
+
+def _files(unit: Unit, roots: Mapping[str, str]) -> frozenset[str]:
+    return frozenset(path_below(file, roots) for file in unit.includers)
+
+
+def _counts(item: Declaration, known: Iterable[str]) -> bool:
+    """Whether a source that says this name could mean a declaration the lean headers lack.
+
+    A class that is declared again, or a name brought from another namespace, is the same one wherever the lean
+    headers have it.
+    """
+    if item.kind in ("forward", "using"):
+        return item.name not in known
+    return item.kind in ("name", "macro")
+
+
+def _place(item: Declaration, file: str) -> Place:
+    needs = item.namespaces[1:] if item.namespaces and item.namespaces[0] in _OPEN else item.namespaces
+    if _VALARRAY.search(file):
+        needs = (*needs, "valarray")  # it overloads all of <cmath>, for its own types only
+    return Place(
+        file=file, scope=item.namespaces[0] if item.namespaces else "", needs=needs, macro=item.kind == "macro"
+    )
+
+
+def _spelling(file: str, includers: Mapping[str, str], roots: Mapping[str, str]) -> str:
+    """torch's headers are included by name; of others the one that torch itself includes."""
+    name = path_below(file, roots)
+    if not name.startswith("/"):
+        return name
+    while (above := includers.get(file, "")) and path_below(above, roots).startswith("/"):
+        file = above
+    return file

@@ -1,0 +1,161 @@
+"""Everything the fast recipe needs of one toolchain, made once.
+
+``python -m keck_compiler.lean.prepare DIRECTORY`` with ``flags.json`` in it: the flags torch gives a C++ source, and the
+commands of the compiler and the linker. Leaves below it the lean headers, the precompiled one, ``bodies.o``, and
+``index.json``. It reads torch's own files only, nothing of a candidate's.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from keck_compiler.lean.declarations import Unit, read_unit
+from keck_compiler.lean.headers import API, EXTENSION, LEAN_TYPES, Lean, lean_headers
+from keck_compiler.lean.index import index_of, path_below
+
+__all__ = ["BODIES", "FLAGS", "HEADERS", "INDEX", "SYMBOLS", "Flags", "main", "precompiled_name"]
+
+FLAGS, INDEX, HEADERS, BODIES, SYMBOLS = "flags.json", "index.json", "headers", "bodies.o", "symbols.json"
+_CASTER = "type_caster"
+
+
+class Flags(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``flags.json`` holds."""
+
+    include: str
+    """torch's include directory."""
+    compiler: str
+    cflags: list[str]
+    """As torch gives them to a source without flags of its own."""
+
+
+class Unprepared(Exception):
+    """The fast recipe cannot be used with this toolchain; the message says why."""
+
+
+def main() -> None:
+    """Make it all; exits with a sentence where that cannot be done."""
+    directory = Path(sys.argv[1]).resolve()
+    flags = msgspec.json.decode((directory / FLAGS).read_bytes(), type=Flags)
+    try:
+        prepare(directory, flags)
+    except Exception as error:  # whatever it is, it is told, and builds are stock
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+def prepare(directory: Path, flags: Flags) -> None:
+    """Make it all.
+
+    Raises:
+        UnsuitedHeaders: torch's headers have another form.
+        Unprepared: a compiler refuses them, or bindings would miss a caster.
+        OSError: files cannot be read or written.
+    """
+    lean = lean_headers(Path(flags.include))
+    headers = directory / HEADERS
+    _write(headers, lean)
+    # Other headers of torch's include it too.
+    _put(headers / "torch/types.h", f"#pragma once\n#include <{LEAN_TYPES}>\n")
+    (directory / "bodies.cpp").write_text(lean.bodies)
+    compile_ = [flags.compiler, *flags.cflags]
+    lean_compile = [flags.compiler, "-I", str(headers), *flags.cflags]
+    # Each build defines it in its own way.
+    unnamed = [flag for flag in lean_compile if not flag.startswith("-DTORCH_EXTENSION_NAME")]
+    bodies = _Task([*lean_compile, "-O1", "-ffunction-sections", "-c", "bodies.cpp", "-o", BODIES], directory)
+    (headers / f"{EXTENSION}.gch").mkdir(parents=True)
+    precompiled = _Task(
+        [*unnamed, "-x", "c++-header", str(headers / EXTENSION), "-o",
+         str(headers / f"{EXTENSION}.gch" / precompiled_name(()))],
+        directory,
+    )  # fmt: skip
+    roots = {f"{flags.include}/{API}/": "", f"{flags.include}/": "", f"{headers}/": ""}
+    stock = _preprocessed(compile_, "torch/extension.h", directory)
+    index = index_of(
+        stock=stock,
+        types=_preprocessed(compile_, "torch/types.h", directory),
+        light=_preprocessed(lean_compile, LEAN_TYPES, directory),
+        host=_preprocessed(lean_compile, EXTENSION, directory),
+        roots=roots,
+    )
+    missing = {
+        path_below(item.file, roots)
+        for item in stock.declarations
+        if item.kind == "specialisation" and item.name == _CASTER
+    } - index.host
+    if missing:
+        raise Unprepared(f"bindings would miss the casters of {', '.join(sorted(missing))}")
+    bodies.wait()
+    precompiled.wait()
+    (directory / SYMBOLS).write_bytes(msgspec.json.encode(sorted(_defined(directory / BODIES))))
+    # Last: with it, everything is there.
+    (directory / INDEX).write_bytes(msgspec.json.encode(index))
+
+
+def precompiled_name(flags: Sequence[str]) -> str:
+    """The file, among those of one header, that was made with these flags besides torch's."""
+    return "".join(letter if letter.isalnum() else "_" for letter in " ".join(flags)) or "plain"
+
+
+def _write(headers: Path, lean: Lean) -> None:
+    for name, text in lean.files.items():
+        _put(headers / name, text)
+
+
+def _put(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+class _Task:
+    """A compiler at work beside us."""
+
+    def __init__(self, command: Sequence[str], directory: Path) -> None:
+        self._done = subprocess.CompletedProcess[str]([], 1)
+        self._thread = threading.Thread(target=self._run, args=(command, directory))
+        self._thread.start()
+
+    def _run(self, command: Sequence[str], directory: Path) -> None:
+        self._done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+
+    def wait(self) -> None:
+        """Until it is done.
+
+        Raises:
+            Unprepared: it refuses.
+        """
+        self._thread.join()
+        if self._done.returncode:
+            raise Unprepared(_first_line(self._done.stderr))
+
+
+def _preprocessed(command: Sequence[str], header: str, directory: Path) -> Unit:
+    done = subprocess.run(
+        [*command, "-E", "-dD", "-x", "c++", "-"],
+        input=f"#include <{header}>\n", cwd=directory, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise Unprepared(_first_line(done.stderr))
+    return read_unit(done.stdout)
+
+
+def _defined(file: Path) -> set[str]:
+    done = subprocess.run(
+        ["nm", "--defined-only", "--extern-only", "-P", str(file)], capture_output=True, text=True, check=False
+    )
+    # T: what bodies.cpp defines itself; W and V are inline functions that every user brings along.
+    return {parts[0] for line in done.stdout.splitlines() if len(parts := line.split()) > 1 and parts[1] == "T"}
+
+
+def _first_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if "error" in line] or text.splitlines()
+    return lines[0][:300] if lines else "it says nothing"
+
+
+if __name__ == "__main__":
+    main()
