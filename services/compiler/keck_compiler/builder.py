@@ -6,7 +6,7 @@ import asyncio
 import math
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from keck_cell import ExtensionCall
 from keck_compiler.build_log import capped, shortened
 from keck_compiler.diagnostics import first_error, parse_diagnostics, parse_ptxas
 from keck_compiler.lean.sure import is_sure
-from keck_compiler.lean.toolchain import LeanToolchain
+from keck_compiler.lean.toolchain import LeanToolchain, may_be_lean
 from keck_compiler.outcome import Outcome
 from keck_compiler.spawning import spawn_cell
 from keck_compiler.target import DEFAULT_ARCH
@@ -72,8 +72,8 @@ class Builder:
     toolchain: Toolchain
     max_jobs: int
     memory_bytes: int
-    lean: Callable[[], LeanToolchain | None] | None = None
-    """What the fast recipe works with; None as long as there is nothing."""
+    lean: Callable[[], Awaitable[LeanToolchain | None]] | None = None
+    """What the fast recipe works with, once it is known; None: every build is stock."""
     zygote: BuildZygote | None = None
     """Where builds are forked from; None: each imports torch by itself."""
 
@@ -86,10 +86,10 @@ class Builder:
         """
         if call.uses_cuda and self.toolchain.cuda_home is None:
             raise Retry("this compiler has no CUDA toolkit", delay_s=5.0, failure_kind="no_cuda_toolkit")
-        lean = self.lean() if self.lean is not None else None
+        lean = await self.lean() if self.lean is not None and may_be_lean(call) else None
         if lean is None:
             return await self.build_stock(call, arch=arch, timeout_s=timeout_s)
-        fast = await self._build_fast(call, lean, arch=arch, timeout_s=timeout_s)
+        fast = await self.build_fast(call, lean, arch=arch, timeout_s=timeout_s)
         if fast.fallback == "":
             return fast
         stock = await self.build_stock(call, arch=arch, timeout_s=timeout_s)
@@ -115,7 +115,7 @@ class Builder:
             return _built(call, attempt)
         return Built(_refused(call, attempt), b"")
 
-    async def _build_fast(
+    async def build_fast(
         self, call: ExtensionCall, lean: LeanToolchain, *, arch: str, timeout_s: float
     ) -> Built:
         """What the fast recipe makes of it; `fallback` says why that does not count, if it does not.
@@ -132,7 +132,9 @@ class Builder:
         outcome = replace(_refused(call, attempt), recipe="fast")
         if attempt.doubt:
             return Built(outcome, b"", attempt.doubt)
-        if attempt.ended.code == _COMPILERS_REFUSED and is_sure(outcome.diagnostics, attempt.files, lean.words):
+        if attempt.ended.code == _COMPILERS_REFUSED and is_sure(
+            outcome.diagnostics, attempt.files, lean.words
+        ):
             return Built(outcome, b"")
         return Built(outcome, b"", f"refused: {outcome.message}"[:300])
 
@@ -195,7 +197,6 @@ class Builder:
         if ended is None:
             raise BuildTimeout(timeout_s, log)
         return _Attempt(ended=ended, log=log, module=module, doubt=doubt, files=_own_files(call))
-
 
     async def _cell(self, policy: Policy, arguments: Sequence[str]) -> Process:
         forked = await self.zygote.fork(policy, arguments) if self.zygote is not None else None

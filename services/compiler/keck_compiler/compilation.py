@@ -142,7 +142,8 @@ class Compilation:
         """What it took: only what was built now costs CPU, a look-up does not."""
         new = [item.outcome for item in done if not item.was_there]
         return BuildRecord(
-            recipe="stock",
+            recipe="fast" if done and all(item.outcome.recipe == "fast" for item in done) else "stock",
+            fallback=next((item.outcome.fallback for item in done if item.outcome.fallback), ""),
             cache="hit" if done and not new else "miss",
             cpu_s=sum(outcome.cpu_s for outcome in new),
             wall_s=time.monotonic() - started,

@@ -19,10 +19,12 @@ from keck.worker import Worker
 from keck_compiler.build_cache import BuildCache
 from keck_compiler.builder import Builder
 from keck_compiler.compilation import Compilation
+from keck_compiler.fast_recipe import FastRecipe
 from keck_compiler.handler import Handler
 from keck_compiler.reading.reader import Reader
 from keck_compiler.recorder import Recorder
 from keck_compiler.toolchain import Toolchain, find_toolchain
+from keck_compiler.zygote import BuildZygote
 
 __all__ = ["serve", "slots_of"]
 
@@ -38,6 +40,8 @@ async def serve(
     with scratch_directory("compiler") as directory:
         toolchain = await asyncio.to_thread(find_toolchain, directory)
         reader = Reader(directory)
+        recipe = FastRecipe(toolchain, settings.state_dir.expanduser(), wanted=settings.recipe)
+        zygote = BuildZygote(toolchain, directory)
         try:
             await _serve(
                 bus,
@@ -45,10 +49,14 @@ async def serve(
                 settings=settings,
                 toolchain=toolchain,
                 reader=reader,
+                recipe=recipe,
+                zygote=zygote,
                 worker=worker,
                 isolation=isolation,
             )
         finally:
+            await recipe.close()
+            await zygote.close()
             await reader.close()
 
 
@@ -59,6 +67,8 @@ async def _serve(
     settings: Settings,
     toolchain: Toolchain,
     reader: Reader,
+    recipe: FastRecipe,
+    zygote: BuildZygote,
     worker: Worker,
     isolation: Isolation,
 ) -> None:
@@ -71,6 +81,8 @@ async def _serve(
         settings,
         toolchain,
         reader=reader,
+        recipe=recipe,
+        zygote=zygote,
         artifacts=artifacts,
         cache=cache,
         fleet=fleet,
@@ -89,6 +101,7 @@ async def _serve(
     facts: dict[str, str | float | None] = {**toolchain.versions}
 
     def heartbeat() -> Heartbeat:
+        facts["recipe"] = recipe.described
         return worker.heartbeat(
             slots=consumer.slots,
             busy=consumer.busy,
@@ -116,6 +129,8 @@ def _handler(
     toolchain: Toolchain,
     *,
     reader: Reader,
+    recipe: FastRecipe,
+    zygote: BuildZygote,
     artifacts: Artifacts,
     cache: BuildCache,
     fleet: Fleet,
@@ -129,7 +144,11 @@ def _handler(
             toolchain=toolchain, timeout_s=settings.record_timeout_s, memory_bytes=settings.build_memory_bytes
         ),
         builder=Builder(
-            toolchain=toolchain, max_jobs=settings.max_jobs, memory_bytes=settings.build_memory_bytes
+            toolchain=toolchain,
+            max_jobs=settings.max_jobs,
+            memory_bytes=settings.build_memory_bytes,
+            lean=recipe.lean,
+            zygote=zygote,
         ),
         executors=fleet.executors,
         settings=settings,

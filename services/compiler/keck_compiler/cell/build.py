@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Build what ``call.json`` says; `argv` are the arguments, the process's own if not given."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--lean", type=Path)
+    parser.add_argument("--plan", action="store_true", help="write the ninja file and stop")
     arguments = parser.parse_args(argv)
     call = ExtensionCall.from_json(Path(CALL).read_text())
     here = Path.cwd()
@@ -43,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     # It warns that there is no GPU, in every log.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     module = _builders()
+    if arguments.plan:
+        module._run_ninja_build = lambda build_directory, verbose, error_prefix: None
     if arguments.lean is not None:
         use_lean_headers(module, arguments.lean, here=here, headers=[text for _, text in call.headers])
     try:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from keck_compiler.lean.commands import read_ninja
 from keck_compiler.lean.demand import Doubt, demand_of
@@ -36,9 +35,9 @@ class InDoubt(Exception):
 def read_lean(lean: Path) -> tuple[Index, Flags, frozenset[str]]:
     """The files of a lean toolchain, read once in a process: a zygote reads them for all its builds."""
     return (
-        msgspec.json.decode((lean / INDEX).read_bytes(), type=Index),
-        msgspec.json.decode((lean / FLAGS).read_bytes(), type=Flags),
-        frozenset(msgspec.json.decode((lean / SYMBOLS).read_bytes(), type=list[str])),
+        Index.from_json((lean / INDEX).read_bytes()),
+        Flags.from_json((lean / FLAGS).read_bytes()),
+        frozenset(json.loads((lean / SYMBOLS).read_bytes())),
     )
 
 
@@ -58,7 +57,11 @@ def use_lean_headers(builders: Any, lean: Path, *, here: Path, headers: Sequence
 
     def jit_compile(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)
-        sources = [bound.arguments["sources"]] if isinstance(bound.arguments["sources"], str) else bound.arguments["sources"]
+        sources = (
+            [bound.arguments["sources"]]
+            if isinstance(bound.arguments["sources"], str)
+            else bound.arguments["sources"]
+        )
         texts = {name: Path(name).read_text(encoding="utf-8", errors="surrogateescape") for name in sources}
         demand = demand_of(
             index,
@@ -103,5 +106,6 @@ def _link_needed(objects: Sequence[Path], bodies: Path, symbols: frozenset[str],
     )
     wanted = sorted({parts[0] for line in done.stdout.splitlines() if (parts := line.split())} & symbols)
     # What one of these functions needs of the others comes along.
-    roots = [argument for symbol in wanted for argument in ("-u", symbol)] or ["-u", "_start"]
-    subprocess.run(["ld", "-r", "--gc-sections", *roots, str(bodies), "-o", str(needed)], check=True)
+    roots = [argument for symbol in wanted for argument in ("-u", symbol)]
+    linked = ["ld", "-r", "--gc-sections", *roots, str(bodies), "-o", str(needed)]
+    subprocess.run(linked if roots else ["as", "/dev/null", "-o", str(needed)], check=True)

@@ -142,7 +142,7 @@ class _Reader:
 
     def _skip_braces(self) -> list[str]:
         """To the brace that closes the one just read; the tokens of the outermost level in between."""
-        depth, inside = 1, []
+        depth, inside = 1, list[str]()
         for token in self._next():
             if token == "{":
                 depth += 1
@@ -261,7 +261,12 @@ def _without_template(head: Sequence[str]) -> list[str]:
             at += 2
         elif head[at] in ("__extension__", "inline", "extern", '""', "static"):
             at += 1
-        elif head[at] in _WITH_PARENTHESES and at + 1 < len(head) and head[at + 1] == "(" and head[at] != "decltype":
+        elif (
+            head[at] in _WITH_PARENTHESES
+            and at + 1 < len(head)
+            and head[at + 1] == "("
+            and head[at] != "decltype"
+        ):
             at = _after_parentheses(head, at + 1)
         else:
             break
@@ -333,7 +338,9 @@ def _declarators(tokens: Sequence[str], call: int | None) -> list[str]:
         return []
     names = [before[-1]]
     if call is None:
-        names += [before[at - 1] for at, token in enumerate(before) if token == "," and _is_name(before[at - 1])]
+        names += [
+            before[at - 1] for at, token in enumerate(before) if token == "," and _is_name(before[at - 1])
+        ]
     return names
 
 

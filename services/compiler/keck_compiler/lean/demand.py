@@ -20,10 +20,12 @@ __all__ = ["Demand", "Doubt", "Needs", "demand_of"]
 _OPERATOR = re.compile(r"ATen/ops/(\w+)\.h")
 _HEAVY = re.compile(
     r"torch/(nn|optim|data|serialize|jit|detail|special|fft|linalg|nested|sparse|mps|xpu)[/.]"
-    r"|torch/csrc/(jit|distributed|dynamo|profiler|inductor)/|ATen/(core/(ivalue|jit_type|dispatch|boxing)|Functions|NativeFunctions)"
+    r"|torch/csrc/(autograd|jit|distributed|dynamo|profiler|inductor)/|ATen/(core/(ivalue|jit_type|dispatch|boxing)|Functions|NativeFunctions)"
 )
 """Headers that cost about as much as all of torch's."""
-_BINDING = re.compile(r"pybind11/|torch/csrc/(utils/py|Exceptions|Device|Dtype|DynamicTypes|Generator|Stream|python)|.*/[Pp]ython[\d.]*/")
+_BINDING = re.compile(
+    r"pybind11/|torch/csrc/(utils/py|Exceptions|Device|Dtype|DynamicTypes|Generator|Stream|python)|.*/[Pp]ython[\d.]*/"
+)
 _COMPLEX = re.compile(r"complex|^(thrust|cub|nvcuda)$|^_*(THRUST|CUB|CCCL|LIBCUDACXX)", re.IGNORECASE)
 """Words after which the real ``thrust/complex.h`` is there, which c10's complex numbers stand on."""
 _TORCH = ("at", "c10", "torch")
@@ -143,7 +145,9 @@ def _needs(index: Index, sources: Sequence[_Source], headers: Sequence[_Source],
     if beyond and any(whole) and not all(whole):
         raise _InDoubt("sources that include different parts of torch")
     beyond = beyond if all(whole) else []
-    heavy = next((file for file in (*(o for o in others if o in index.types), *beyond) if _HEAVY.match(file)), None)
+    heavy = next(
+        (file for file in (*(o for o in others if o in index.types), *beyond) if _HEAVY.match(file)), None
+    )
     if heavy is not None:
         raise _InDoubt(f"`{heavy}` is needed")
     binding = any(_BINDING.match(file) for file in beyond)
@@ -198,7 +202,11 @@ def _opened_namespaces(tokens: Sequence[Token]) -> list[str]:
     found = []
     for at in range(len(tokens) - 2):
         if tokens[at].text == "using" and tokens[at + 1].text == "namespace":
-            name = tokens[at + 3].text if tokens[at + 2].text == "::" and at + 3 < len(tokens) else tokens[at + 2].text
+            name = (
+                tokens[at + 3].text
+                if tokens[at + 2].text == "::" and at + 3 < len(tokens)
+                else tokens[at + 2].text
+            )
             if name in ("at", "torch", "c10", "pybind11", "py"):
                 found.append(name)
     return found

@@ -29,7 +29,15 @@ UMBRELLAS = ("torch/types.h", "torch/all.h", "torch/torch.h", "torch/extension.h
 """Headers a candidate includes for all of torch; each has a lean one in its place."""
 API = "torch/csrc/api/include"
 
-_MEMBER = re.compile(r"^inline [^\n;{}]*? Tensor::\w+\([^\n]*\) const \{\n(?:    [^\n]*\n)*\}\n", re.MULTILINE)
+_ARGUMENTS = {
+    "ITensorListRef": "ATen/core/IListRef.h",
+    "at::Generator": "ATen/core/Generator.h",
+    "c10::List<": "ATen/core/List.h",
+}
+"""Classes that arguments are converted to: stock has them whole wherever it has the operator."""
+_MEMBER = re.compile(
+    r"^inline [^\n;{}]*? Tensor::\w+\([^\n]*\) const \{\n(?:    [^\n]*\n)*\}\n", re.MULTILINE
+)
 _INCLUDE = re.compile(r"^#include <([^>\n]+)>[^\n]*\n", re.MULTILINE)
 _INLINE = re.compile(r"^inline ", re.MULTILINE)
 _ALWAYS = f"#include <{OPERATORS}>\n#include <{FUNCTIONS}>\n#include <ATen/core/Formatting.h>"
@@ -103,7 +111,10 @@ def lean_operator(include: Path, name: str) -> str:
         OSError: there is no such operator.
     """
     text = (include / f"ATen/ops/{name}.h").read_text()
-    return _INCLUDE.sub(lambda found: found[0] if found[1].endswith("_ops.h") else "", text)
+    whole = [header for word, header in _ARGUMENTS.items() if word in text]
+    return _INCLUDE.sub(lambda found: found[0] if found[1].endswith("_ops.h") else "", text).replace(
+        "#pragma once\n", f"#pragma once\n{_includes(whole)}", 1
+    )
 
 
 def _bodies(members: list[str], definitions: list[str], overloads: list[str], operators: list[str]) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
-
-import msgspec
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from keck_compiler.lean.declarations import Declaration, Unit
 from keck_compiler.lean.headers import TYPES
@@ -13,11 +14,13 @@ from keck_compiler.lean.headers import TYPES
 __all__ = ["Index", "Place", "index_of", "path_below"]
 
 _VALARRAY = re.compile(r"/(valarray|[a-z]*slice_array|mask_array|indirect_array|gslice)[\w.]*$")
+_PART = re.compile(r"[-_](inl|impl)\.h$")
+"""A header that only another one may include."""
 _OPEN = frozenset({"at", "c10", "torch", "std"})
 """Namespaces whose names are found without saying theirs: through arguments, and through using directives."""
 
 
-class Place(msgspec.Struct, frozen=True, array_like=True):
+class Place(NamedTuple):
     """One header that declares a name, and what else a source must say to mean that declaration."""
 
     file: str
@@ -28,7 +31,8 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     macro: bool = False
 
 
-class Index(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
     """Of one toolchain."""
 
     places: dict[str, tuple[Place, ...]]
@@ -41,6 +45,26 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
     """How a header is included: itself, or the public one of its library."""
     words: frozenset[str]
     """Every identifier in stock's headers, wherever it stands."""
+
+    def to_json(self) -> str:
+        """As text that :meth:`from_json` reads."""
+        sets = {name: sorted(getattr(self, name)) for name in ("types", "host", "words")}
+        return json.dumps({"places": self.places, "spellings": self.spellings, **sets}, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Index:
+        """What :meth:`to_json` wrote; our own file, and so not doubted."""
+        content = json.loads(text)
+        return cls(
+            places={
+                name: tuple(Place(file, scope, tuple(needs), macro) for file, scope, needs, macro in places)
+                for name, places in content["places"].items()
+            },
+            types=frozenset(content["types"]),
+            host=frozenset(content["host"]),
+            spellings=content["spellings"],
+            words=frozenset(content["words"]),
+        )
 
 
 def index_of(*, stock: Unit, types: Unit, light: Unit, host: Unit, roots: Mapping[str, str]) -> Index:
@@ -99,12 +123,17 @@ def _place(item: Declaration, file: str) -> Place:
     if _VALARRAY.search(file):
         needs = (*needs, "valarray")  # it overloads all of <cmath>, for its own types only
     return Place(
-        file=file, scope=item.namespaces[0] if item.namespaces else "", needs=needs, macro=item.kind == "macro"
+        file=file,
+        scope=item.namespaces[0] if item.namespaces else "",
+        needs=needs,
+        macro=item.kind == "macro",
     )
 
 
 def _spelling(file: str, includers: Mapping[str, str], roots: Mapping[str, str]) -> str:
     """torch's headers are included by name; of others the one that torch itself includes."""
+    while _PART.search(file) and includers.get(file):
+        file = includers[file]
     name = path_below(file, roots)
     if not name.startswith("/"):
         return name

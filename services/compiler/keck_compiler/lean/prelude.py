@@ -17,7 +17,10 @@ from keck_compiler.lean.headers import (
 
 __all__ = ["write_prelude"]
 
-_OF_ONE = "exp log log10 sqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh conj proj".split()
+_OF_ONE = (
+    "exp", "log", "log10", "sqrt", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh",
+    "atanh", "conj", "proj",
+)  # fmt: skip
 _THRUST = "".join((
     "#ifndef KECK_THRUST_COMPLEX\n#define KECK_THRUST_COMPLEX\n",
     "// For templates that nobody instantiates: a source that says \"complex\" gets the real header.\n",
@@ -44,7 +47,9 @@ def write_prelude(directory: Path, demand: Demand, *, include: Path) -> None:
     """
     for name in dict.fromkeys((*demand.host.operators, *demand.cuda.operators)):
         _write(directory / f"ATen/ops/{name}.h", lean_operator(include, name))
-    types = f"#ifdef __CUDACC__\n{_includes(_types(demand.cuda))}#else\n{_includes(_types(demand.host))}#endif\n"
+    types = (
+        f"#ifdef __CUDACC__\n{_includes(_types(demand.cuda))}#else\n{_includes(_types(demand.host))}#endif\n"
+    )
     _write(directory / TYPES, _guarded("types", types))
     if demand.host.operators or demand.host.types or demand.host.extension:
         text = f"#ifdef __CUDACC__\n{_includes([TYPES, CUDA_EXTENSION])}#else\n"
@@ -63,7 +68,9 @@ def _types(needs: Needs) -> list[str]:
 
 
 def _includes(names: Iterable[str]) -> str:
-    return "".join(f'#include "{name}"\n' if name.startswith("/") else f"#include <{name}>\n" for name in names)
+    return "".join(
+        f'#include "{name}"\n' if name.startswith("/") else f"#include <{name}>\n" for name in names
+    )
 
 
 def _guarded(name: str, text: str) -> str:

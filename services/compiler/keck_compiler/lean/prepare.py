@@ -7,16 +7,17 @@ commands of the compiler and the linker. Leaves below it the lean headers, the p
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from keck_compiler.lean.declarations import Unit, read_unit
-from keck_compiler.lean.headers import API, EXTENSION, LEAN_TYPES, Lean, lean_headers
+from keck_compiler.lean.headers import API, EXTENSION, LEAN_TYPES, Lean, UnsuitedHeaders, lean_headers
 from keck_compiler.lean.index import index_of, path_below
 
 __all__ = ["BODIES", "FLAGS", "HEADERS", "INDEX", "SYMBOLS", "Flags", "main", "precompiled_name"]
@@ -25,14 +26,25 @@ FLAGS, INDEX, HEADERS, BODIES, SYMBOLS = "flags.json", "index.json", "headers", 
 _CASTER = "type_caster"
 
 
-class Flags(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
     """What ``flags.json`` holds."""
 
     include: str
     """torch's include directory."""
     compiler: str
-    cflags: list[str]
+    cflags: tuple[str, ...]
     """As torch gives them to a source without flags of its own."""
+
+    def to_json(self) -> str:
+        """As text that :meth:`from_json` reads."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Flags:
+        """What :meth:`to_json` wrote."""
+        content = json.loads(text)
+        return cls(include=content["include"], compiler=content["compiler"], cflags=tuple(content["cflags"]))
 
 
 class Unprepared(Exception):
@@ -42,10 +54,10 @@ class Unprepared(Exception):
 def main() -> None:
     """Make it all; exits with a sentence where that cannot be done."""
     directory = Path(sys.argv[1]).resolve()
-    flags = msgspec.json.decode((directory / FLAGS).read_bytes(), type=Flags)
+    flags = Flags.from_json((directory / FLAGS).read_bytes())
     try:
         prepare(directory, flags)
-    except Exception as error:  # whatever it is, it is told, and builds are stock
+    except (UnsuitedHeaders, Unprepared, OSError, ValueError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 
 
@@ -92,9 +104,9 @@ def prepare(directory: Path, flags: Flags) -> None:
         raise Unprepared(f"bindings would miss the casters of {', '.join(sorted(missing))}")
     bodies.wait()
     precompiled.wait()
-    (directory / SYMBOLS).write_bytes(msgspec.json.encode(sorted(_defined(directory / BODIES))))
+    (directory / SYMBOLS).write_text(json.dumps(sorted(_defined(directory / BODIES))))
     # Last: with it, everything is there.
-    (directory / INDEX).write_bytes(msgspec.json.encode(index))
+    (directory / INDEX).write_text(index.to_json())
 
 
 def precompiled_name(flags: Sequence[str]) -> str:
@@ -146,10 +158,15 @@ def _preprocessed(command: Sequence[str], header: str, directory: Path) -> Unit:
 
 def _defined(file: Path) -> set[str]:
     done = subprocess.run(
-        ["nm", "--defined-only", "--extern-only", "-P", str(file)], capture_output=True, text=True, check=False
+        ["nm", "--defined-only", "--extern-only", "-P", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     # T: what bodies.cpp defines itself; W and V are inline functions that every user brings along.
-    return {parts[0] for line in done.stdout.splitlines() if len(parts := line.split()) > 1 and parts[1] == "T"}
+    return {
+        parts[0] for line in done.stdout.splitlines() if len(parts := line.split()) > 1 and parts[1] == "T"
+    }
 
 
 def _first_line(text: str) -> str:

@@ -19,7 +19,7 @@ _UNKNOWN_NAME = re.compile(
 )
 _SURE = re.compile(
     r"""
-      expected\ (an?|the)?\s*(["‘(]|expression|declaration|identifier|statement|type|operator|unqualified|primary)
+      expected\ (an?|the)?\s*(["\u2018(]|expression|declaration|identifier|statement|type|operator|unqualified|primary)
     | unrecognized\ token | missing\ closing\ quote | extra\ text\ after
     | too\ (few|many)\ arguments | argument\ list\ for
     | a\ value\ of\ type\ .*\ cannot\ be\ (used\ to\ initialize|assigned\ to)
