@@ -118,10 +118,8 @@ async def build_all(arguments: argparse.Namespace, raw: dict[str, Any], modules:
         fast = Builder(
             toolchain=toolchain, max_jobs=1, memory_bytes=MEMORY_BYTES, lean=recipe.lean, zygote=zygote
         )
-        lean = await recipe.lean()
+        await recipe.lean()
         raw["fast recipe"] = recipe.described
-        if lean is not None:
-            await zygote.preload(lean.directory)
         try:
             for name, case in cases(arguments.only, arguments.kinds):
                 for asked in arguments.recipes.split(","):

@@ -7,7 +7,7 @@ import math
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -22,6 +22,7 @@ from keck_compiler.build_log import capped, shortened
 from keck_compiler.diagnostics import first_error, parse_diagnostics, parse_ptxas
 from keck_compiler.lean.sure import is_sure
 from keck_compiler.lean.toolchain import LeanToolchain, may_be_lean
+from keck_compiler.memory_budget import MemoryBudget
 from keck_compiler.outcome import Outcome
 from keck_compiler.spawning import spawn_cell
 from keck_compiler.target import DEFAULT_ARCH
@@ -38,6 +39,10 @@ _COMPILERS_REFUSED = 1
 _ARGUMENTS_REFUSED = 3
 _IN_DOUBT = 4
 _DOUBT_LIMIT_BYTES = 2_000
+_STOCK_BYTES = 3_100 << 20
+"""What one compiler process takes at most with torch's own headers: cicc, 2.9 GB (torch 2.11)."""
+_FAST_BYTES = 900 << 20
+"""The same with the lean ones: 0.46 GB, and twice that where a source wants more of them."""
 _FREE_BYTES_NEEDED = 64 << 20
 
 
@@ -74,6 +79,8 @@ class Builder:
     memory_bytes: int
     lean: Callable[[], Awaitable[LeanToolchain | None]] | None = None
     """What the fast recipe works with, once it is known; None: every build is stock."""
+    memory: MemoryBudget = field(default_factory=MemoryBudget.of_machine)
+    """What all builds take together; they wait for it."""
     zygote: BuildZygote | None = None
     """Where builds are forked from; None: each imports torch by itself."""
 
@@ -89,6 +96,8 @@ class Builder:
         lean = await self.lean() if self.lean is not None and may_be_lean(call) else None
         if lean is None:
             return await self.build_stock(call, arch=arch, timeout_s=timeout_s)
+        if self.zygote is not None:
+            await self.zygote.preload(lean.directory)
         fast = await self.build_fast(call, lean, arch=arch, timeout_s=timeout_s)
         if fast.fallback == "":
             return fast
@@ -148,8 +157,10 @@ class Builder:
         lean: LeanToolchain | None = None,
     ) -> _Attempt:
         (directory / "call.json").write_text(call.to_json())
-        kills_before = _machine_memory_kills()
-        attempt = await self._run(call, directory, arch, timeout_s, lean)
+        expected = _STOCK_BYTES if lean is None else _FAST_BYTES
+        async with self.memory.reserve(min(expected, self.memory_bytes) * self.max_jobs):
+            kills_before = _machine_memory_kills()
+            attempt = await self._run(call, directory, arch, timeout_s, lean)
         if attempt.ended.code != 0:
             killed = _machine_memory_kills() > kills_before
             _blame_machine(directory, attempt.ended, attempt.log, killed=killed)

@@ -38,8 +38,9 @@ class BuildZygote:
     async def preload(self, lean: Path) -> None:
         """From now on have the files of a lean toolchain read before forking."""
         async with self._lock:
-            self._lean = lean
-            await self._retire()
+            if lean != self._lean:
+                self._lean = lean
+                await self._retire()
 
     async def fork(self, policy: Policy, arguments: Sequence[str]) -> Process | None:
         """A cell that runs ``keck_compiler.cell.build`` with `arguments`; None: it has to be started cold."""
