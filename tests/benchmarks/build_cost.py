@@ -27,7 +27,8 @@ from typing import Any
 
 from keck.settings import load
 from keck_cell import ExtensionCall, call_from_load_inline
-from keck_compiler.builder import Builder, BuildTimeout, Built
+from keck_compiler.builder import Builder
+from keck_compiler.built import BuildTimeout, Built
 from keck_compiler.device_code import device_code
 from keck_compiler.fast_recipe import FastRecipe
 from keck_compiler.toolchain import find_toolchain

@@ -13,7 +13,7 @@ from keck.errors import ArtifactCorrupt, Retry
 from keck.testing import async_wait_until
 from keck_compiler.build_cache import BuildCache
 from keck_compiler.build_claims import BuildClaims
-from keck_compiler.builder import Built
+from keck_compiler.built import Built
 from keck_compiler.outcome import Outcome
 
 KEY = "a" * 64

@@ -14,7 +14,7 @@ from keck.errors import ArtifactCorrupt, ArtifactMissing, KeckError
 from keck.hashing import sha256_hex
 from keck.logs import logger
 from keck_compiler.build_claims import BuildClaims
-from keck_compiler.builder import Built
+from keck_compiler.built import Built
 from keck_compiler.outcome import Outcome
 
 __all__ = ["BuildCache"]
@@ -25,8 +25,16 @@ _decoder = msgspec.json.Decoder(Outcome)
 class BuildCache:
     """Outcomes by build key, in the bus's ``builds`` bucket; modules in its object store."""
 
-    def __init__(self, bus: Bus, artifacts: Artifacts, *, claims: BuildClaims | None = None) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        artifacts: Artifacts,
+        *,
+        claims: BuildClaims | None = None,
+        trusts_fast: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._bus = bus
+        self._trusts_fast = trusts_fast
         self._artifacts = artifacts
         self._claims = claims or BuildClaims(bus)
         self._unusable: set[str] = set()
@@ -72,6 +80,8 @@ class BuildCache:
             return None
         try:
             outcome = _decoder.decode(stored[1])
+            if outcome.recipe == "fast" and not self._trusts_fast():
+                return None
             if outcome.built:
                 # Artifacts may be dropped for space before the index forgets them; and one that is near
                 # its expiry is stored anew by `put`, so that it lasts until it is judged.

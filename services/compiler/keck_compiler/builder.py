@@ -19,6 +19,7 @@ from keck.messages import MAX_LOG_BYTES
 from keck.scratch import scratch_directory
 from keck_cell import ExtensionCall
 from keck_compiler.build_log import capped, shortened
+from keck_compiler.built import BuildTimeout, Built
 from keck_compiler.diagnostics import first_error, parse_diagnostics, parse_ptxas
 from keck_compiler.lean.sure import is_sure
 from keck_compiler.lean.toolchain import LeanToolchain, may_be_lean
@@ -31,9 +32,9 @@ from keck_compiler.zygote import BuildZygote
 from keck_sandbox import Exit, Policy, Process
 from keck_sandbox.collect import CellFileError, read_file
 
-__all__ = ["BuildTimeout", "Builder", "Built", "build_key"]
+__all__ = ["Builder", "build_key"]
 
-RECIPE = "stock-1"
+RECIPE = "stock-2"
 """Changes whenever the same call would build something else. The fast recipe builds what the stock one does."""
 _COMPILERS_REFUSED = 1
 _ARGUMENTS_REFUSED = 3
@@ -44,24 +45,6 @@ _STOCK_BYTES = 3_100 << 20
 _FAST_BYTES = 900 << 20
 """The same with the lean ones: 0.46 GB, and twice that where a source wants more of them."""
 _FREE_BYTES_NEEDED = 64 << 20
-
-
-class BuildTimeout(Exception):
-    """The build was not done in time; its whole process tree is gone."""
-
-    def __init__(self, timeout_s: float, log: str) -> None:
-        super().__init__(f"the build took longer than {timeout_s:g} s")
-        self.log = log
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """An outcome, with the shared object where there is one."""
-
-    outcome: Outcome
-    module: bytes
-    fallback: str = ""
-    """Of a fast build: why the stock recipe has to answer."""
 
 
 def build_key(call: ExtensionCall, arch: str, toolchain: Toolchain) -> str:
@@ -79,6 +62,8 @@ class Builder:
     memory_bytes: int
     lean: Callable[[], Awaitable[LeanToolchain | None]] | None = None
     """What the fast recipe works with, once it is known; None: every build is stock."""
+    audit: Callable[[ExtensionCall, str, Built], None] | None = None
+    """Told every build that the fast recipe answered for."""
     memory: MemoryBudget = field(default_factory=MemoryBudget.of_machine)
     """What all builds take together; they wait for it."""
     zygote: BuildZygote | None = None
@@ -100,6 +85,8 @@ class Builder:
             await self.zygote.preload(lean.directory)
         fast = await self.build_fast(call, lean, arch=arch, timeout_s=timeout_s)
         if fast.fallback == "":
+            if self.audit is not None:
+                self.audit(call, arch, fast)
             return fast
         stock = await self.build_stock(call, arch=arch, timeout_s=timeout_s)
         return Built(

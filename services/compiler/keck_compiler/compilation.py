@@ -14,7 +14,8 @@ from keck.settings import Settings
 from keck.verdict import Verdict
 from keck_cell import ExtensionCall
 from keck_compiler.build_cache import BuildCache
-from keck_compiler.builder import Builder, BuildTimeout, Built, build_key
+from keck_compiler.builder import Builder, build_key
+from keck_compiler.built import BuildTimeout, Built
 from keck_compiler.failure import Failure, format_failure
 from keck_compiler.flags import refused_flag
 from keck_compiler.outcome import Outcome

@@ -71,7 +71,7 @@ def first_error(diagnostics: list[Diagnostic]) -> str:
 
 
 def parse_ptxas(log: str) -> list[KernelFacts]:
-    """Registers, shared memory and spills of each kernel, where the candidate asked ptxas to say (``-v``)."""
+    """Registers, shared memory and spills of each kernel, as ptxas says them with ``-v``."""
     facts: list[KernelFacts] = []
     kernel = arch = ""
     stores = loads = 0

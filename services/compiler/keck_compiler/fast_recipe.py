@@ -22,7 +22,8 @@ from keck.hashing import digest_of
 from keck.logs import logger
 from keck.scratch import scratch_directory
 from keck_cell import ExtensionCall
-from keck_compiler.builder import Builder, BuildTimeout
+from keck_compiler.builder import Builder
+from keck_compiler.built import BuildTimeout
 from keck_compiler.device_code import device_code
 from keck_compiler.lean.commands import read_ninja
 from keck_compiler.lean.index import Index
@@ -42,6 +43,8 @@ _PROBE_S = 300.0
 _PROBE_ARCH = "8.0"
 _LOCK_POLL_S = 0.2
 _MEMORY_BYTES = 8 << 30
+_KEPT = 4
+"""Toolchains whose half of the recipe (0.2 GB) stays on disk."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +53,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     fast: bool
     reason: str = ""
     """Why not."""
+    toolchain: dict[str, str] = {}
+    """For people, and for ``keck doctor``."""
 
 
 class Unfit(Exception):
@@ -94,6 +99,8 @@ class FastRecipe:
         self._lean: LeanToolchain | None = None
         self._task: asyncio.Task[None] | None = None
         self._on_ready: Callable[[Path], object] | None = None
+        self.distrusted = False
+        """Whether a fast build was found to differ from a stock one."""
         self.reason = "KECK_RECIPE=stock" if wanted == "stock" else ""
         """Why builds are stock; empty as long as that is not known."""
 
@@ -117,8 +124,8 @@ class FastRecipe:
 
     def distrust(self, reason: str) -> None:
         """Build stock from now on, here and wherever this directory is used."""
-        self.reason = reason
-        self._keep(Verdict(fast=False, reason=reason))
+        self.reason, self.distrusted = reason, True
+        self._keep(self._verdict(reason))
         logger().error("fast_recipe_distrusted", reason=reason)
 
     async def close(self) -> None:
@@ -147,11 +154,15 @@ class FastRecipe:
             await self._derive()
             await self._test(await asyncio.to_thread(self._load))
         except Unfit as error:
-            verdict = Verdict(fast=False, reason=str(error)[:300])
+            verdict = self._verdict(str(error)[:300])
         else:
-            verdict = Verdict(fast=True)
+            verdict = self._verdict("")
         self._keep(verdict)
+        await asyncio.to_thread(_forget_others, self._directory)
         return verdict
+
+    def _verdict(self, reason: str) -> Verdict:
+        return Verdict(fast=not reason, reason=reason, toolchain=dict(self._toolchain.versions))
 
     def _clear(self) -> None:
         for name in self._directory.iterdir():
@@ -259,3 +270,15 @@ class FastRecipe:
                 except BlockingIOError:
                     await asyncio.sleep(_LOCK_POLL_S)
             yield
+
+
+def _forget_others(directory: Path) -> None:
+    """Remove what was made for toolchains that have not been used for longest."""
+    # The lock is opened, and so touched, by every compiler that uses the directory.
+    others = sorted(
+        (path for path in directory.parent.iterdir() if path != directory and (path / "lock").exists()),
+        key=lambda path: (path / "lock").stat().st_mtime,
+        reverse=True,
+    )
+    for path in others[_KEPT - 1 :]:
+        shutil.rmtree(path, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 
 from keck import subjects
 from keck.artifacts import Artifacts
@@ -16,8 +17,11 @@ from keck.service import consume
 from keck.settings import Settings
 from keck.streams import provision
 from keck.worker import Worker
+from keck_cell import ExtensionCall
+from keck_compiler.audit import Audit
 from keck_compiler.build_cache import BuildCache
 from keck_compiler.builder import Builder
+from keck_compiler.built import Built
 from keck_compiler.compilation import Compilation
 from keck_compiler.fast_recipe import FastRecipe
 from keck_compiler.handler import Handler
@@ -75,7 +79,10 @@ async def _serve(
     fleet = Fleet(bus)
     await fleet.start()
     artifacts = Artifacts(bus)
-    cache = BuildCache(bus, artifacts)
+    cache = BuildCache(bus, artifacts, trusts_fast=lambda: not recipe.distrusted)
+    audit = Audit(
+        settings.audit_share, partial(_stock_build, toolchain, settings), on_difference=recipe.distrust
+    )
     handler = _handler(
         bus,
         settings,
@@ -83,6 +90,7 @@ async def _serve(
         reader=reader,
         recipe=recipe,
         zygote=zygote,
+        audit=audit,
         artifacts=artifacts,
         cache=cache,
         fleet=fleet,
@@ -114,8 +122,16 @@ async def _serve(
     try:
         await consume(consumer, stop, beat=Beat(bus, heartbeat), grace_s=_DRAIN_GRACE_S)
     finally:
+        await audit.close()
         await cache.close()
         await fleet.stop()
+
+
+async def _stock_build(toolchain: Toolchain, settings: Settings, call: ExtensionCall, arch: str) -> Built:
+    builder = Builder(
+        toolchain=toolchain, max_jobs=settings.max_jobs, memory_bytes=settings.build_memory_bytes
+    )
+    return await builder.build_stock(call, arch=arch, timeout_s=settings.compile_timeout_s)
 
 
 def slots_of(settings: Settings) -> int:
@@ -131,6 +147,7 @@ def _handler(
     reader: Reader,
     recipe: FastRecipe,
     zygote: BuildZygote,
+    audit: Audit,
     artifacts: Artifacts,
     cache: BuildCache,
     fleet: Fleet,
@@ -149,6 +166,7 @@ def _handler(
             memory_bytes=settings.build_memory_bytes,
             lean=recipe.lean,
             zygote=zygote,
+            audit=audit.consider,
         ),
         executors=fleet.executors,
         settings=settings,

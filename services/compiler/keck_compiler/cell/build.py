@@ -26,6 +26,8 @@ __all__ = ["EXIT_ARGUMENTS_REFUSED", "EXIT_COMPILERS_REFUSED", "EXIT_IN_DOUBT", 
 CALL = "../call.json"
 WORK = "work"
 SOURCES = "src"
+PTXAS_SAYS = "--ptxas-options=-v"
+"""Have ptxas say what each kernel takes; it makes the same code of it."""
 EXIT_COMPILERS_REFUSED = 1
 EXIT_ARGUMENTS_REFUSED = 3
 EXIT_IN_DOUBT = 4
@@ -78,7 +80,7 @@ def _build(builders: Any, call: ExtensionCall, here: Path) -> None:
     shared: dict[str, Any] = {
         "name": call.name,
         "extra_cflags": [local(flag) for flag in call.extra_cflags],
-        "extra_cuda_cflags": [local(flag) for flag in call.extra_cuda_cflags],
+        "extra_cuda_cflags": [*(local(flag) for flag in call.extra_cuda_cflags), PTXAS_SAYS],
         "extra_ldflags": [local(flag) for flag in call.extra_ldflags],
         "extra_include_paths": own + [local(path) for path in call.extra_include_paths],
         "build_directory": str(here / WORK),
