@@ -90,6 +90,31 @@ def test_what_the_rule_cannot_be_kept_for_is_in_doubt(text: str, reason: str) ->
     assert reason in demand.reason
 
 
+@pytest.mark.parametrize(
+    "flag", ["-DSIZE=3", "-D SIZE", "-USIZE", "-DF(x)=relu(x)", "-include x.h", "-std=c++20"]
+)
+def test_flags_that_change_what_headers_declare_are_in_doubt(flag: str) -> None:
+    assert isinstance(demand_of(_INDEX, host=(_EXTENSION,), cuda=(), flags=(flag,)), Doubt)
+
+
+def test_other_flags_are_not() -> None:
+    flags = (
+        "-O3",
+        "--use_fast_math",
+        "-DNDEBUG",
+        "-U__CUDA_NO_HALF_OPERATORS__",
+        "-DBLOCK=256",
+        "-std=c++17",
+    )
+    assert isinstance(demand_of(_INDEX, host=(_EXTENSION,), cuda=(), flags=flags), Demand)
+
+
+def test_torch_under_a_condition_is_in_doubt_but_not_a_headers_guard() -> None:
+    text = "#ifdef X\n#include <torch/extension.h>\n#endif\n"
+    assert isinstance(demand_of(_INDEX, host=(_EXTENSION + text,), cuda=()), Doubt)
+    assert isinstance(demand_of(_INDEX, host=(_EXTENSION,), cuda=(), headers=(text,)), Demand)
+
+
 def test_parts_of_torch_and_different_parts_are_in_doubt() -> None:
     assert isinstance(_cuda("int x;", head="#include <ATen/Functions.h>\n"), Doubt)
     assert isinstance(

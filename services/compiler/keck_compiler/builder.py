@@ -25,6 +25,7 @@ from keck_compiler.lean.sure import is_sure
 from keck_compiler.lean.toolchain import LeanToolchain, may_be_lean
 from keck_compiler.memory_budget import MemoryBudget
 from keck_compiler.outcome import Outcome
+from keck_compiler.precompiling import Precompiling
 from keck_compiler.spawning import spawn_cell
 from keck_compiler.target import DEFAULT_ARCH
 from keck_compiler.toolchain import Toolchain
@@ -62,6 +63,8 @@ class Builder:
     memory_bytes: int
     lean: Callable[[], Awaitable[LeanToolchain | None]] | None = None
     """What the fast recipe works with, once it is known; None: every build is stock."""
+    precompiling: Precompiling | None = None
+    """Told the flags of every build that the fast recipe tries."""
     audit: Callable[[ExtensionCall, str, Built], None] | None = None
     """Told every build that the fast recipe answered for."""
     memory: MemoryBudget = field(default_factory=MemoryBudget.of_machine)
@@ -83,6 +86,8 @@ class Builder:
             return await self.build_stock(call, arch=arch, timeout_s=timeout_s)
         if self.zygote is not None:
             await self.zygote.preload(lean.directory)
+        if self.precompiling is not None:
+            self.precompiling.note(call, lean)
         fast = await self.build_fast(call, lean, arch=arch, timeout_s=timeout_s)
         if fast.fallback == "":
             if self.audit is not None:

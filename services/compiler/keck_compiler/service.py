@@ -25,6 +25,7 @@ from keck_compiler.built import Built
 from keck_compiler.compilation import Compilation
 from keck_compiler.fast_recipe import FastRecipe
 from keck_compiler.handler import Handler
+from keck_compiler.precompiling import Precompiling
 from keck_compiler.reading.reader import Reader
 from keck_compiler.recorder import Recorder
 from keck_compiler.toolchain import Toolchain, find_toolchain
@@ -80,6 +81,7 @@ async def _serve(
     await fleet.start()
     artifacts = Artifacts(bus)
     cache = BuildCache(bus, artifacts, trusts_fast=lambda: not recipe.distrusted)
+    precompiling = Precompiling()
     audit = Audit(
         settings.audit_share, partial(_stock_build, toolchain, settings), on_difference=recipe.distrust
     )
@@ -91,6 +93,7 @@ async def _serve(
         recipe=recipe,
         zygote=zygote,
         audit=audit,
+        precompiling=precompiling,
         artifacts=artifacts,
         cache=cache,
         fleet=fleet,
@@ -123,6 +126,7 @@ async def _serve(
         await consume(consumer, stop, beat=Beat(bus, heartbeat), grace_s=_DRAIN_GRACE_S)
     finally:
         await audit.close()
+        await precompiling.close()
         await cache.close()
         await fleet.stop()
 
@@ -148,6 +152,7 @@ def _handler(
     recipe: FastRecipe,
     zygote: BuildZygote,
     audit: Audit,
+    precompiling: Precompiling,
     artifacts: Artifacts,
     cache: BuildCache,
     fleet: Fleet,
@@ -166,6 +171,7 @@ def _handler(
             memory_bytes=settings.build_memory_bytes,
             lean=recipe.lean,
             zygote=zygote,
+            precompiling=precompiling,
             audit=audit.consider,
         ),
         executors=fleet.executors,

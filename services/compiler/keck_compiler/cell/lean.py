@@ -68,6 +68,11 @@ def use_lean_headers(builders: Any, lean: Path, *, here: Path, headers: Sequence
             host=[text for name, text in texts.items() if not name.endswith(_CUDA)],
             cuda=[text for name, text in texts.items() if name.endswith(_CUDA)],
             headers=headers,
+            flags=[
+                flag
+                for name in ("extra_cflags", "extra_cuda_cflags")
+                for flag in bound.arguments.get(name) or ()
+            ],
         )
         if isinstance(demand, Doubt):
             raise InDoubt(demand.reason)

@@ -23,7 +23,7 @@ class Declaration(NamedTuple):
     """Inline and anonymous ones left out: they are no part of how a name is found."""
     file: str
     kind: str
-    """``macro``, ``namespace``, ``name``, ``forward`` (a class without its body), ``using`` (of a name from elsewhere),
+    """``macro``, ``namespace``, ``name``, ``forward`` (a class without its body), ``using`` (of a name from elsewhere, also an alias of a namespace),
     ``operator`` or ``specialisation``."""
     words: frozenset[str] = frozenset()
     """Identifiers an operator's or a specialisation's head mentions."""
@@ -201,6 +201,9 @@ class _Reader:
             return
         if tokens[0] == "using":
             self._declare_using(tokens)
+            return
+        if tokens[0] == "namespace":  # an alias: what opens one comes with a brace
+            self._add(tokens[1], "using")
             return
         call = _top_level_call(tokens)
         if call is None and any(token in _CLASS_KEYS for token in tokens) and tokens[0] != "typedef":

@@ -31,6 +31,8 @@ _COMPLEX = re.compile(r"complex|^(thrust|cub|nvcuda)$|^_*(THRUST|CUB|CCCL|LIBCUD
 _TORCH = ("at", "c10", "torch")
 """Namespaces that see each other's names through using directives."""
 _MOST_OPERATORS = 48
+_HARMLESS_MACRO = re.compile(r"NDEBUG|__CUDA_NO_\w+|CUDA_HAS_\w+|[0-9]\w*")
+"""What candidates define or undefine, and only headers look at that both recipes have as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +66,25 @@ class Demand:
 
 
 def demand_of(
-    index: Index, *, host: Sequence[str], cuda: Sequence[str], headers: Sequence[str] = ()
+    index: Index,
+    *,
+    host: Sequence[str],
+    cuda: Sequence[str],
+    headers: Sequence[str] = (),
+    flags: Sequence[str] = (),
 ) -> Demand | Doubt:
-    """Read the texts of an extension: C++ sources, CUDA sources, and its own headers, which count for both."""
+    """What an extension needs, or why that is in doubt.
+
+    Args:
+        index: of the toolchain.
+        host: texts of its C++ sources.
+        cuda: of its CUDA sources.
+        headers: of its own headers, which count for both.
+        flags: that its sources are compiled with besides torch's.
+    """
     try:
-        shared = [_Source(text) for text in headers]
+        _refuse_flags(index, flags)
+        shared = [_Source(text, own_header=True) for text in headers]
         return Demand(
             host=_needs(index, [_Source(text) for text in host], shared, cuda=False),
             cuda=_needs(index, [_Source(text) for text in cuda], shared, cuda=True),
@@ -84,7 +100,7 @@ class _InDoubt(Exception):
 class _Source:
     """One text: its words, how they are said, and what it includes."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, own_header: bool = False) -> None:
         tokens = list(cpp_tokens(text))
         self.words = {token.text for token in tokens if token.kind == "name"}
         self.said = _said(tokens)
@@ -92,6 +108,7 @@ class _Source:
         self.umbrellas = frozenset(self.includes) & frozenset(UMBRELLAS)
         self.pastes = any(token.kind == "paste" for token in tokens)
         self.opened = _opened_namespaces(tokens)
+        self.conditional = not own_header and _includes_torch_under_condition(tokens)
         self.toplevel_cuda = ("cuda", "") in _said_before_colons(tokens)
         self.defined_before = _defined_before_includes(tokens)
 
@@ -187,9 +204,30 @@ def _spelled(index: Index, files: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(index.spellings.get(file, file) for file in files))
 
 
+def _refuse_flags(index: Index, flags: Iterable[str]) -> None:
+    """Macros that torch's headers may look at, other languages, and files included by flag."""
+    words = [word for flag in flags for word in flag.split()]
+    for at, word in enumerate(words):
+        if word.startswith(("-D", "-U", "--define-macro", "--undefine-macro")):
+            text = word if len(word) > 2 and not word.startswith("--") else " ".join(words[at : at + 2])
+            said = re.findall(r"[A-Za-z_]\w*", re.sub(r"^(-[DU]|--\w+-macro=?)", "", text))
+            known = [name for name in said if name in index.words and not _HARMLESS_MACRO.fullmatch(name)]
+            if known:
+                raise _InDoubt(f"`{word}` changes `{known[0]}`, which torch's headers have")
+        elif word.startswith(("-include", "-imacros", "--pre-include")):
+            raise _InDoubt(f"`{word}` includes a file")
+        elif (standard := re.fullmatch(r"-{1,2}std[= ](.*)", word)) and standard[1] not in (
+            "c++17",
+            "gnu++17",
+        ):
+            raise _InDoubt(f"`{word}`: headers are known as C++17")
+
+
 def _refuse_doubtful(index: Index, source: _Source) -> None:
     if source.pastes:
         raise _InDoubt("names put together with `##`")
+    if source.conditional:
+        raise _InDoubt("torch is included under a condition")
     if source.opened:
         raise _InDoubt(f"`using namespace {source.opened[0]}`")
     changed = sorted(source.defined_before & index.words)
@@ -210,6 +248,13 @@ def _opened_namespaces(tokens: Sequence[Token]) -> list[str]:
             if name in ("at", "torch", "c10", "pybind11", "py"):
                 found.append(name)
     return found
+
+
+def _includes_torch_under_condition(tokens: Sequence[Token]) -> bool:
+    last = max((at for at, t in enumerate(tokens) if t.kind == "include" and t.text in UMBRELLAS), default=0)
+    return any(
+        tokens[at].text == "#" and tokens[at + 1].text in ("if", "ifdef", "ifndef") for at in range(last)
+    )
 
 
 def _defined_before_includes(tokens: Sequence[Token]) -> set[str]:

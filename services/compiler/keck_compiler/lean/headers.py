@@ -29,6 +29,8 @@ UMBRELLAS = ("torch/types.h", "torch/all.h", "torch/torch.h", "torch/extension.h
 """Headers a candidate includes for all of torch; each has a lean one in its place."""
 API = "torch/csrc/api/include"
 
+_ONCE, _SYSTEM = "#pragma once\n", "#pragma GCC system_header\n"
+"""No warnings, as for torch's own: they stand where ``-isystem`` puts those."""
 _ARGUMENTS = {
     "ITensorListRef": "ATen/core/IListRef.h",
     "at::Generator": "ATen/core/Generator.h",
@@ -101,6 +103,7 @@ def lean_headers(include: Path) -> Lean:
         EXTENSION: f"#ifdef __CUDACC__\n#include <{TYPES}>\n#include <{CUDA_EXTENSION}>\n#else\n"
         f"#include <{LEAN_TYPES}>\n{_includes(BINDING)}#endif\n",
     }
+    files = {name: text.replace(_ONCE, _ONCE + _SYSTEM, 1) for name, text in files.items()}
     return Lean(files, _bodies(members, definitions, overloads, _operators_in(whole)))
 
 
@@ -113,7 +116,7 @@ def lean_operator(include: Path, name: str) -> str:
     text = (include / f"ATen/ops/{name}.h").read_text()
     whole = [header for word, header in _ARGUMENTS.items() if word in text]
     return _INCLUDE.sub(lambda found: found[0] if found[1].endswith("_ops.h") else "", text).replace(
-        "#pragma once\n", f"#pragma once\n{_includes(whole)}", 1
+        _ONCE, f"{_ONCE}{_SYSTEM}{_includes(whole)}", 1
     )
 
 

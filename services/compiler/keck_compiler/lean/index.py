@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -79,15 +79,26 @@ def index_of(*, stock: Unit, types: Unit, light: Unit, host: Unit, roots: Mappin
     """
     known = _files(light, roots) | {TYPES}
     names = {item.name for item in light.declarations if item.kind in ("name", "macro")}
+    in_host = _files(host, roots) | {TYPES}
     places: dict[str, set[Place]] = {}
+    repeated: dict[tuple[str, tuple[str, ...]], set[Place]] = {}
     for item in stock.declarations:
         file = path_below(item.file, roots)
-        if file not in known and not file.startswith("<") and _counts(item, names):
+        if file in known or file.startswith("<"):
+            continue
+        if item.kind in ("name", "macro"):
             places.setdefault(item.name, set()).add(_place(item, file))
+        elif item.kind in ("forward", "using") and item.name not in names:
+            repeated.setdefault((item.name, item.namespaces), set()).add(_place(item, file))
+    for (name, _), found in repeated.items():
+        # A class declared again, or a name brought from elsewhere, is the same in every header: one will do.
+        if name not in places:
+            chosen = min(found, key=lambda place: (place.file not in in_host, place.file))
+            places.setdefault(name, set()).add(chosen)
     return Index(
         places={name: tuple(sorted(found, key=lambda place: place.file)) for name, found in places.items()},
         types=_files(types, roots),
-        host=_files(host, roots) | {TYPES},
+        host=in_host,
         spellings={
             path_below(file, roots): _spelling(file, stock.includers, roots) for file in stock.includers
         },
@@ -105,17 +116,6 @@ def path_below(file: str, roots: Mapping[str, str]) -> str:
 
 def _files(unit: Unit, roots: Mapping[str, str]) -> frozenset[str]:
     return frozenset(path_below(file, roots) for file in unit.includers)
-
-
-def _counts(item: Declaration, known: Iterable[str]) -> bool:
-    """Whether a source that says this name could mean a declaration the lean headers lack.
-
-    A class that is declared again, or a name brought from another namespace, is the same one wherever the lean
-    headers have it.
-    """
-    if item.kind in ("forward", "using"):
-        return item.name not in known
-    return item.kind in ("name", "macro")
 
 
 def _place(item: Declaration, file: str) -> Place:

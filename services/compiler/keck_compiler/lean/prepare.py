@@ -1,8 +1,9 @@
 """Everything the fast recipe needs of one toolchain, made once.
 
-``python -m keck_compiler.lean.prepare DIRECTORY`` with ``flags.json`` in it: the flags torch gives a C++ source, and the
+``python -m keck_compiler.lean.prepare DIRECTORY [FLAGS…]`` with ``flags.json`` in it: the flags torch gives a C++ source, and the
 commands of the compiler and the linker. Leaves below it the lean headers, the precompiled one, ``bodies.o``, and
-``index.json``. It reads torch's own files only, nothing of a candidate's.
+``index.json``. With flags it only precompiles the header once more, for sources that are given these flags besides torch's.
+It reads torch's own files only, nothing of a candidate's.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,18 @@ from keck_compiler.lean.declarations import Unit, read_unit
 from keck_compiler.lean.headers import API, EXTENSION, LEAN_TYPES, Lean, UnsuitedHeaders, lean_headers
 from keck_compiler.lean.index import index_of, path_below
 
-__all__ = ["BODIES", "FLAGS", "HEADERS", "INDEX", "SYMBOLS", "Flags", "main", "precompiled_name"]
+__all__ = [
+    "BODIES",
+    "FLAGS",
+    "HEADERS",
+    "INDEX",
+    "SYMBOLS",
+    "Flags",
+    "is_precompiled",
+    "main",
+    "precompile",
+    "precompiled_name",
+]
 
 FLAGS, INDEX, HEADERS, BODIES, SYMBOLS = "flags.json", "index.json", "headers", "bodies.o", "symbols.json"
 _CASTER = "type_caster"
@@ -56,7 +68,10 @@ def main() -> None:
     directory = Path(sys.argv[1]).resolve()
     flags = Flags.from_json((directory / FLAGS).read_bytes())
     try:
-        prepare(directory, flags)
+        if sys.argv[2:]:
+            precompile(directory, flags, tuple(sys.argv[2:])).wait()
+        else:
+            prepare(directory, flags)
     except (UnsuitedHeaders, Unprepared, OSError, ValueError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 
@@ -77,15 +92,8 @@ def prepare(directory: Path, flags: Flags) -> None:
     (directory / "bodies.cpp").write_text(lean.bodies)
     compile_ = [flags.compiler, *flags.cflags]
     lean_compile = [flags.compiler, "-I", str(headers), *flags.cflags]
-    # Each build defines it in its own way.
-    unnamed = [flag for flag in lean_compile if not flag.startswith("-DTORCH_EXTENSION_NAME")]
     bodies = _Task([*lean_compile, "-O1", "-ffunction-sections", "-c", "bodies.cpp", "-o", BODIES], directory)
-    (headers / f"{EXTENSION}.gch").mkdir(parents=True)
-    precompiled = _Task(
-        [*unnamed, "-x", "c++-header", str(headers / EXTENSION), "-o",
-         str(headers / f"{EXTENSION}.gch" / precompiled_name(()))],
-        directory,
-    )  # fmt: skip
+    precompiled = precompile(directory, flags, ())
     roots = {f"{flags.include}/{API}/": "", f"{flags.include}/": "", f"{headers}/": ""}
     stock = _preprocessed(compile_, "torch/extension.h", directory)
     index = index_of(
@@ -109,9 +117,28 @@ def prepare(directory: Path, flags: Flags) -> None:
     (directory / INDEX).write_text(index.to_json())
 
 
+def precompile(directory: Path, flags: Flags, extra: tuple[str, ...]) -> _Task:
+    """Start to precompile the lean ``torch/extension.h`` for sources with `extra` flags."""
+    header = directory / HEADERS / EXTENSION
+    place = header.with_name(f"{header.name}.gch")
+    place.mkdir(exist_ok=True)
+    # Each build defines its name in its own way.
+    named = [flag for flag in flags.cflags if not flag.startswith("-DTORCH_EXTENSION_NAME")]
+    # The compiler looks at every file in the directory: one that is not whole must not be there.
+    part, whole = directory / f"{precompiled_name(extra)}.part", place / precompiled_name(extra)
+    command = [flags.compiler, "-I", str(directory / HEADERS), *named, *extra]
+    command += ["-x", "c++-header", str(header), "-o", str(part)]
+    return _Task(command, directory, then=lambda: part.replace(whole))
+
+
 def precompiled_name(flags: Sequence[str]) -> str:
     """The file, among those of one header, that was made with these flags besides torch's."""
     return "".join(letter if letter.isalnum() else "_" for letter in " ".join(flags)) or "plain"
+
+
+def is_precompiled(directory: Path, extra: Sequence[str]) -> bool:
+    """Whether the header is there for sources with these flags besides torch's."""
+    return (directory / HEADERS / f"{EXTENSION}.gch" / precompiled_name(extra)).is_file()
 
 
 def _write(headers: Path, lean: Lean) -> None:
@@ -127,8 +154,11 @@ def _put(path: Path, text: str) -> None:
 class _Task:
     """A compiler at work beside us."""
 
-    def __init__(self, command: Sequence[str], directory: Path) -> None:
+    def __init__(
+        self, command: Sequence[str], directory: Path, then: Callable[[], object] = lambda: None
+    ) -> None:
         self._done = subprocess.CompletedProcess[str]([], 1)
+        self._then = then
         self._thread = threading.Thread(target=self._run, args=(command, directory))
         self._thread.start()
 
@@ -144,6 +174,7 @@ class _Task:
         self._thread.join()
         if self._done.returncode:
             raise Unprepared(_first_line(self._done.stderr))
+        self._then()
 
 
 def _preprocessed(command: Sequence[str], header: str, directory: Path) -> Unit:
