@@ -53,6 +53,12 @@ def test_members_and_other_namespaces_mean_other_declarations() -> None:
     assert _needs("auto y = x.sum(); auto z = p->max(); auto m = std::max(a, b);").cuda.operators == ()
 
 
+def test_pybind11s_names_are_not_torchs() -> None:
+    assert _needs('m.def("f", &f, py::relu(1));').cuda.operators == ()
+    # A namespace is named to mean what is in it, not as a member of something.
+    assert isinstance(_cuda("m.nn(x); auto l = Linear(3);"), Demand)
+
+
 def test_comments_and_strings_say_nothing() -> None:
     assert _needs('// relu(x)\nconst char* s = "max";').cuda.operators == ()
 

@@ -30,6 +30,7 @@ _COMPLEX = re.compile(r"complex|^(thrust|cub|nvcuda)$|^_*(THRUST|CUB|CCCL|LIBCUD
 """Words after which the real ``thrust/complex.h`` is there, which c10's complex numbers stand on."""
 _TORCH = ("at", "c10", "torch")
 """Namespaces that see each other's names through using directives."""
+_PYTHON = ("py", "pybind11")
 _MOST_OPERATORS = 48
 _HARMLESS_MACRO = re.compile(r"NDEBUG|__CUDA_NO_\w+|CUDA_HAS_\w+|[0-9]\w*")
 """What candidates define or undefine, and only headers look at that both recipes have as they are."""
@@ -179,8 +180,8 @@ def _needs(index: Index, sources: Sequence[_Source], headers: Sequence[_Source],
 
 
 def _files(index: Index, sources: Sequence[_Source], *, known: frozenset[str]) -> set[str]:
-    words = set[str]().union(*(source.words for source in sources))
     said = set[tuple[str, str]]().union(*(source.said for source in sources))
+    words = {word for word, how in said if how != "."}
     return {
         place.file
         for word, how in said
@@ -193,8 +194,10 @@ def _means(place: Place, how: str) -> bool:
     """Whether a word said in this way can be found where the place is."""
     if how == "of":  # only classes and namespaces are looked for
         return not _OPERATOR.fullmatch(place.file)
-    if place.macro or how not in (".", "::", "std", *_TORCH):
+    if place.macro or how not in (".", "::", "std", *_PYTHON, *_TORCH):
         return True
+    if how in _PYTHON:
+        return place.scope == "pybind11"
     if how in _TORCH:
         return place.scope in _TORCH or bool(place.needs)
     return place.scope == {"std": "std", "::": ""}.get(how)
