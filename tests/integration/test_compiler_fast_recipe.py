@@ -104,6 +104,19 @@ def _behaviour(module: bytes, name: str, directory: Path) -> list[str]:
     return found
 
 
+def _linked(module: bytes, directory: Path) -> list[str]:
+    """What the loader is told: libraries, in order, and whether the stack is executable."""
+    (directory / "m.so").write_bytes(module)
+    told = subprocess.run(
+        ["readelf", "-dlW", str(directory / "m.so")], capture_output=True, text=True, check=True
+    ).stdout
+    return [
+        " ".join(line.split()[1:] if "NEEDED" in line else line.split()[-2:])
+        for line in told.splitlines()
+        if "NEEDED" in line or "GNU_STACK" in line
+    ]
+
+
 async def test_bindings_convert_document_and_fail_as_stocks_do(
     builder: Builder, lean: LeanToolchain, tmp_path: Path
 ) -> None:
@@ -118,12 +131,15 @@ async def test_bindings_convert_document_and_fail_as_stocks_do(
     assert fast.outcome.cpu_s < stock.outcome.cpu_s / 3
 
 
-async def test_device_code_is_stocks_byte_for_byte(builder: Builder, lean: LeanToolchain) -> None:
+async def test_device_code_is_stocks_byte_for_byte(
+    builder: Builder, lean: LeanToolchain, tmp_path: Path
+) -> None:
     call = _call("builds", "dispatch_floating")
     fast = await builder.build_fast(call, lean, arch="9.0", timeout_s=600)
     stock = await builder.build_stock(call, arch="9.0", timeout_s=1000)
     assert fast.fallback == ""
     assert device_code(fast.module) == device_code(stock.module) != b""
+    assert _linked(fast.module, tmp_path) == _linked(stock.module, tmp_path)
     assert [facts.kernel for facts in fast.outcome.ptxas] == [facts.kernel for facts in stock.outcome.ptxas]
     assert len(fast.outcome.ptxas) == 2
     assert all(facts.registers > 0 and facts.arch == "sm_90" for facts in fast.outcome.ptxas)

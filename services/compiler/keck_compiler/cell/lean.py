@@ -25,6 +25,8 @@ _PRELUDE = "prelude"
 _NEEDED = "torch-inline.o"
 """What an object of this build needs of the bodies that the lean headers lack."""
 _CUDA = (".cu", ".cuh")
+_NO_EXECUTABLE_STACK = b'.section .note.GNU-stack,"",@progbits\n'
+"""All of an empty object: without it the linker would make the module's stack executable."""
 
 
 class InDoubt(Exception):
@@ -112,5 +114,8 @@ def _link_needed(objects: Sequence[Path], bodies: Path, symbols: frozenset[str],
     wanted = sorted({parts[0] for line in done.stdout.splitlines() if (parts := line.split())} & symbols)
     # What one of these functions needs of the others comes along.
     roots = [argument for symbol in wanted for argument in ("-u", symbol)]
-    linked = ["ld", "-r", "--gc-sections", *roots, str(bodies), "-o", str(needed)]
-    subprocess.run(linked if roots else ["as", "/dev/null", "-o", str(needed)], check=True)
+    if roots:
+        linked = ["ld", "-r", "--gc-sections", *roots, str(bodies), "-o", str(needed)]
+        subprocess.run(linked, check=True)
+    else:
+        subprocess.run(["as", "-o", str(needed), "-"], input=_NO_EXECUTABLE_STACK, check=True)
