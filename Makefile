@@ -17,7 +17,7 @@ endif
 export UV_HTTP_TIMEOUT ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup preflight fmt check test test-gpu fuzz bench bench-sandbox docs run demo
+.PHONY: help setup preflight fmt check test test-gpu fuzz bench bench-builds bench-sandbox docs run demo
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -46,6 +46,9 @@ fuzz: $(INSTALLED) ## FUZZ_SECONDS (an hour) of hostile input to everything that
 
 bench: $(INSTALLED) ## the whole corpus through the real pipeline: verdicts and durations as a table
 	$(BIN)/python tests/benchmarks/pipeline.py
+
+bench-builds: $(INSTALLED) ## every extension of tests/extensions by both recipes: costs, and whether they agree
+	$(BIN)/python tests/benchmarks/build_cost.py
 
 bench-sandbox: $(INSTALLED) ## what containment costs on this machine
 	$(BIN)/python tests/benchmarks/sandbox.py

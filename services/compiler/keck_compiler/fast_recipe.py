@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import math
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Literal
 
@@ -42,6 +44,7 @@ _PREPARE_S = 600.0
 _PROBE_S = 300.0
 _PROBE_ARCH = "8.0"
 _LOCK_POLL_S = 0.2
+_AGAIN_S = 600.0
 _MEMORY_BYTES = 8 << 30
 _KEPT = 4
 """Toolchains whose half of the recipe (0.2 GB) stays on disk."""
@@ -98,7 +101,8 @@ class FastRecipe:
         self._directory = recipe_directory(state, toolchain)
         self._lean: LeanToolchain | None = None
         self._task: asyncio.Task[None] | None = None
-        self._on_ready: Callable[[Path], object] | None = None
+        self._again_at = math.inf
+        """When to try again what this machine could not do."""
         self.distrusted = False
         """Whether a fast build was found to differ from a stock one."""
         self.reason = "KECK_RECIPE=stock" if wanted == "stock" else ""
@@ -113,6 +117,8 @@ class FastRecipe:
 
     async def lean(self) -> LeanToolchain | None:
         """What to build with, made now if it is not there; None: build stock."""
+        if self.reason and time.monotonic() >= self._again_at:
+            self.reason, self._task, self._again_at = "", None, math.inf
         if self.reason:
             return None
         if self._lean is None:
@@ -144,8 +150,13 @@ class FastRecipe:
                 if found.fast:
                     self._lean = await asyncio.to_thread(self._load)
         except (OSError, Retry, TimeoutError) as error:
-            # This machine's trouble, perhaps a passing one: nothing is kept.
-            self.reason = str(error)[:300]
+            # This machine's trouble, perhaps a passing one: nothing is kept, and it is tried again.
+            self.reason = str(error)[:300] or type(error).__name__
+            self._again_at = time.monotonic() + _AGAIN_S
+        except (ValueError, KeyError) as error:
+            # What was kept is damaged: the next compiler makes it anew.
+            self.reason = f"what was prepared is unreadable: {error}"[:300]
+            (self._directory / _VERDICT).unlink(missing_ok=True)
         logger().info("fast_recipe", recipe=self.described)
 
     async def _make(self) -> Verdict:

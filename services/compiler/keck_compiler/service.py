@@ -25,6 +25,7 @@ from keck_compiler.built import Built
 from keck_compiler.compilation import Compilation
 from keck_compiler.fast_recipe import FastRecipe
 from keck_compiler.handler import Handler
+from keck_compiler.memory_budget import MemoryBudget
 from keck_compiler.precompiling import Precompiling
 from keck_compiler.reading.reader import Reader
 from keck_compiler.recorder import Recorder
@@ -82,8 +83,11 @@ async def _serve(
     artifacts = Artifacts(bus)
     cache = BuildCache(bus, artifacts, trusts_fast=lambda: not recipe.distrusted)
     precompiling = Precompiling()
+    memory = MemoryBudget.of_machine()
     audit = Audit(
-        settings.audit_share, partial(_stock_build, toolchain, settings), on_difference=recipe.distrust
+        settings.audit_share,
+        partial(_stock_build, toolchain, settings, memory),
+        on_difference=recipe.distrust,
     )
     handler = _handler(
         bus,
@@ -94,6 +98,7 @@ async def _serve(
         zygote=zygote,
         audit=audit,
         precompiling=precompiling,
+        memory=memory,
         artifacts=artifacts,
         cache=cache,
         fleet=fleet,
@@ -131,9 +136,14 @@ async def _serve(
         await fleet.stop()
 
 
-async def _stock_build(toolchain: Toolchain, settings: Settings, call: ExtensionCall, arch: str) -> Built:
+async def _stock_build(
+    toolchain: Toolchain, settings: Settings, memory: MemoryBudget, call: ExtensionCall, arch: str
+) -> Built:
     builder = Builder(
-        toolchain=toolchain, max_jobs=settings.max_jobs, memory_bytes=settings.build_memory_bytes
+        toolchain=toolchain,
+        max_jobs=settings.max_jobs,
+        memory_bytes=settings.build_memory_bytes,
+        memory=memory,
     )
     return await builder.build_stock(call, arch=arch, timeout_s=settings.compile_timeout_s)
 
@@ -153,6 +163,7 @@ def _handler(
     zygote: BuildZygote,
     audit: Audit,
     precompiling: Precompiling,
+    memory: MemoryBudget,
     artifacts: Artifacts,
     cache: BuildCache,
     fleet: Fleet,
@@ -173,6 +184,7 @@ def _handler(
             zygote=zygote,
             precompiling=precompiling,
             audit=audit.consider,
+            memory=memory,
         ),
         executors=fleet.executors,
         settings=settings,
