@@ -34,7 +34,8 @@ from keck_compiler.lean.probes import BINDING_PROBE, DEVICE_PROBE, DEVICE_PROBE_
 from keck_compiler.lean.toolchain import LeanToolchain
 from keck_compiler.spawning import spawn_cell
 from keck_compiler.toolchain import Toolchain
-from keck_sandbox import Policy
+from keck_compiler.zygote import BuildZygote
+from keck_sandbox import Policy, Process
 from keck_sandbox.collect import CellFileError, read_file
 
 __all__ = ["FastRecipe", "Verdict", "recipe_directory", "recipe_verdict"]
@@ -92,12 +93,19 @@ class FastRecipe:
         toolchain: what builds are made with.
         state: the service's state directory.
         wanted: ``stock`` never prepares anything.
+        zygote: what the probes are forked from.
     """
 
     def __init__(
-        self, toolchain: Toolchain, state: Path, *, wanted: Literal["auto", "stock"] = "auto"
+        self,
+        toolchain: Toolchain,
+        state: Path,
+        *,
+        wanted: Literal["auto", "stock"] = "auto",
+        zygote: BuildZygote | None = None,
     ) -> None:
         self._toolchain = toolchain
+        self._zygote = zygote
         self._directory = recipe_directory(state, toolchain)
         self._lean: LeanToolchain | None = None
         self._task: asyncio.Task[None] | None = None
@@ -206,8 +214,7 @@ class FastRecipe:
         with scratch_directory("plan") as directory:
             (directory / "call.json").write_text(call.to_json())
             policy = Policy(name="plan", directory=directory, env=self._toolchain.environment())
-            argv = [sys.executable, "-P", "-m", "keck_compiler.cell.build", "--plan"]
-            process = await spawn_cell(policy, argv)
+            process = await self._plan(policy)
             try:
                 ended = await process.wait(_PROBE_S)
                 text = await asyncio.to_thread(
@@ -225,9 +232,16 @@ class FastRecipe:
             raise Unfit("torch's include directory is not among its flags")
         return Flags(include=include, compiler="c++", cflags=plan.cflags)
 
+    async def _plan(self, policy: Policy) -> Process:
+        forked = await self._zygote.fork(policy, ["--plan"]) if self._zygote is not None else None
+        argv = [sys.executable, "-P", "-m", "keck_compiler.cell.build", "--plan"]
+        return forked or await spawn_cell(policy, argv)
+
     async def _test(self, lean: LeanToolchain) -> None:
         """The self-test: bindings behave, and device code is that of a build without torch."""
-        builder = Builder(toolchain=self._toolchain, max_jobs=1, memory_bytes=_MEMORY_BYTES)
+        builder = Builder(
+            toolchain=self._toolchain, max_jobs=1, memory_bytes=_MEMORY_BYTES, zygote=self._zygote
+        )
         try:
             await self._test_binding(builder, lean)
             if self._toolchain.cuda_home is not None:

@@ -46,8 +46,8 @@ async def serve(
     with scratch_directory("compiler") as directory:
         toolchain = await asyncio.to_thread(find_toolchain, directory)
         reader = Reader(directory)
-        recipe = FastRecipe(toolchain, settings.state_dir.expanduser(), wanted=settings.recipe)
         zygote = BuildZygote(toolchain, directory)
+        recipe = FastRecipe(toolchain, settings.state_dir.expanduser(), wanted=settings.recipe, zygote=zygote)
         try:
             await _serve(
                 bus,
