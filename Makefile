@@ -17,10 +17,11 @@ endif
 export UV_HTTP_TIMEOUT ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup preflight fmt check test test-gpu test-trainers fuzz chaos bench bench-sandbox docs run demo
+.PHONY: help setup preflight fmt check test test-gpu test-trainers fuzz chaos bench bench-builds bench-sandbox bench-kernelbench \
+	docs run demo
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 19
 
 setup: $(INSTALLED) ## make .venv and install everything into it
 
@@ -61,8 +62,15 @@ chaos: $(INSTALLED) ## CHAOS_CHECKS (1000) checks while every process is killed 
 bench: $(INSTALLED) ## the whole corpus through the real pipeline: verdicts and durations as a table
 	$(BIN)/python tests/benchmarks/pipeline.py
 
+bench-builds: $(INSTALLED) ## every extension of tests/extensions by both recipes: costs, and whether they agree
+	$(BIN)/python tests/benchmarks/build_cost.py
+
 bench-sandbox: $(INSTALLED) ## what containment costs on this machine
 	$(BIN)/python tests/benchmarks/sandbox.py
+
+bench-kernelbench: $(INSTALLED) ## 66 problems like KernelBench's, with candidates in Triton and CUDA, on this machine's GPUs; a report
+	$(BIN)/python tests/kernelbench/make.py build/kernelbench
+	$(BIN)/keck batch build/kernelbench --device cuda --report build/kernelbench/report
 
 docs: $(INSTALLED) ## write the generated pages again
 	$(BIN)/python tests/test_docs.py

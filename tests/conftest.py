@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from keck import CheckRequested, EvalDone, Verdict
+from keck.adapters.scorer import _SCORERS
 from keck.bus import Bus
 from keck.embedded import gpu_names
 from keck.messages import verdict_of
@@ -37,6 +38,8 @@ async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
 def _played_system() -> Iterator[PlayedSystem]:
     with PlayedSystem() as system:
         yield system
+        for scorer in _SCORERS.values():  # of the process, and connected to what is about to end
+            scorer.close()
 
 
 @pytest.fixture

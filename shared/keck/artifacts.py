@@ -66,8 +66,12 @@ class Artifacts:
         self._stream = f"OBJ_{bucket}"
         self._fill_checked_at = 0.0
 
-    async def put(self, data: bytes) -> str:
+    async def put(self, data: bytes, *, anew: bool = False) -> str:
         """Store bytes and return their name; already there, and not soon to expire, nothing is sent.
+
+        Args:
+            data: what to store.
+            anew: send it even so: what is there was found to be damaged.
 
         Raises:
             BadRequest: larger than `MAX_ARTIFACT_BYTES`.
@@ -77,7 +81,7 @@ class Artifacts:
         if len(data) > MAX_ARTIFACT_BYTES:
             raise BadRequest(f"an artifact has {len(data)} bytes; at most {MAX_ARTIFACT_BYTES} are taken")
         name = await _digest(data)
-        if await self._is_fresh(name):
+        if not anew and await self._is_fresh(name):
             return name
         for attempt in range(1, _PUT_ATTEMPTS + 1):
             try:

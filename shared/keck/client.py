@@ -133,6 +133,9 @@ class Client:
     ) -> EvalDone:
         """Queue a check and wait for its verdict; a candidate's failure is a verdict, not an exception.
 
+        In the lane ``bulk`` it waits on a connection that it shares with others, and is queued also while nobody alive
+        could judge it, over HTTP as over NATS.
+
         Raises:
             DeadlineExceeded: `timeout_s` went by; the check goes on.
         """

@@ -103,6 +103,18 @@ CODES: dict[str, _Code] = {
         "warn",
         by_policy=False,
     ),
+    "timing.short_calls": _Code(
+        "Calls of less than 3 microseconds each, enqueued together: as much is charged.",
+        "info",
+        "info",
+        by_policy=False,
+    ),
+    "timing.reference_slowed": _Code(
+        "The reference was faster once the candidate was gone: that time counts.",
+        "warn",
+        "warn",
+        by_policy=False,
+    ),
     "timing.device_busy": _Code(
         "Before most bursts the GPU was not idle when it should have been.", "info", "info", by_policy=False
     ),

@@ -181,6 +181,9 @@ class BuildRecord(msgspec.Struct, frozen=True, kw_only=True):
     """How the candidate's extensions were built."""
 
     recipe: Literal["fast", "stock", "none"] = "none"
+    """``stock`` where any of several extensions was."""
+    fallback: str = ""
+    """Why the stock recipe had to answer for the fast one; empty where it did not, or is not in use."""
     cache: Literal["hit", "miss", "none"] = "none"
     cpu_s: float = 0.0
     wall_s: float = 0.0

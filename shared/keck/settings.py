@@ -120,6 +120,16 @@ class Settings:
     build_memory_bytes: int = _setting(
         8 << 30, env="KECK_BUILD_MEMORY", unit="bytes", help="Address space of one process of a build."
     )
+    recipe: Literal["auto", "stock"] = _setting(
+        "auto",
+        env="KECK_RECIPE",
+        help="How extensions are built: auto: fast where that gives what torch's own builder gives; stock: as torch does.",
+    )
+    audit_share: float = _setting(
+        0.01,
+        env="KECK_AUDIT_SHARE",
+        help="Share of fast builds, 0 to 1, that are built by the stock recipe as well and compared.",
+    )
     record_timeout_s: float = _setting(
         60.0, env="KECK_RECORD_TIMEOUT", unit="s", help="Time for a candidate's module to say what it builds."
     )
@@ -265,5 +275,7 @@ def _check(settings: Settings) -> None:
     for field in positive:
         if not getattr(settings, field) > 0:
             raise SettingError(f"{names[field]}={getattr(settings, field)}: must be above 0")
+    if not 0 <= settings.audit_share <= 1:
+        raise SettingError(f"{names['audit_share']}={settings.audit_share}: must be between 0 and 1")
     if not 0 <= settings.http_port <= 65_535:
         raise SettingError(f"KECK_HTTP_PORT={settings.http_port}: must be a port number")

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from keck import BadRequest, CheckRequested, EvalDone, NotJudged, Verdict
-from keck.adapters import nemo_gym, openrlhf, slime, trl, verl
+from keck.adapters import nemo_gym, openrlhf, scorer_for, slime, trl, verl
 from keck.adapters.score import KEYS
 from keck.messages import verdict_of
 from keck.played import PlayedSystem
@@ -175,6 +175,13 @@ def unused_tcp_port_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+    async def test_a_scorer_that_was_closed_connects_again(self, settings: dict[str, Any]) -> None:
+        scorer = scorer_for(settings)
+        assert (await scorer.score(answer("passed", 1), REFERENCE)).facts["verdict"] == "passed"
+        scorer.close()
+        scorer.close()
+        assert (await scorer.score(answer("passed", 2), REFERENCE)).facts["verdict"] == "passed"
 
 
 class TestTrl:

@@ -13,7 +13,8 @@ import pytest
 
 from keck.testing import async_wait_until
 from keck_cell import ExtensionCall, call_from_load, call_from_load_inline
-from keck_compiler.builder import Builder, BuildTimeout
+from keck_compiler.builder import Builder
+from keck_compiler.built import BuildTimeout
 from keck_compiler.cuda_wheels import assemble_cuda_home
 from keck_compiler.toolchain import Toolchain, find_toolchain
 

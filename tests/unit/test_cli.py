@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import socket
@@ -161,6 +162,38 @@ def test_the_doctor_says_what_is_missing_and_how_to_get_it(
     output = capsys.readouterr()
     assert "not found -> apt-get install g++" in output.out
     assert "a check cannot run on this machine" in output.err
+
+
+@pytest.mark.parametrize(
+    ("verdict", "says"),
+    [
+        (
+            '{"fast": true, "toolchain": {"torch": "TORCH", "nvcc": "13.0.88"}}',
+            "fast: torch TORCH, nvcc 13.0.88",
+        ),
+        (
+            '{"fast": false, "reason": "self-test: no", "toolchain": {"torch": "TORCH"}}',
+            "stock: self-test: no",
+        ),
+        ('{"fast": true, "toolchain": {"torch": "0.1"}}', "not tried yet"),
+        ("damaged", "not tried yet"),
+    ],
+)
+def test_the_doctor_says_how_extensions_are_built(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    verdict: str,
+    says: str,
+) -> None:
+    torch = importlib.metadata.version("torch").partition("+")[0]
+    (tmp_path / "recipes/abc").mkdir(parents=True)
+    (tmp_path / "recipes/abc/verdict.json").write_text(verdict.replace("TORCH", f"{torch}+cu130"))
+    monkeypatch.setenv("KECK_STATE_DIR", str(tmp_path))
+    run(monkeypatch, "doctor", "--json")
+    (found,) = [f for f in json.loads(capsys.readouterr().out)["findings"] if f["name"] == "recipe"]
+    assert says.replace("TORCH", f"{torch}+cu130") in found["what"]
+    assert found["ok"] == says.startswith("fast")
 
 
 def test_a_port_that_is_taken_is_said_before_anything_starts(

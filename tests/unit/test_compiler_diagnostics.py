@@ -138,3 +138,11 @@ def test_a_long_log_keeps_head_and_tail() -> None:
     assert len(cut.encode()) <= 1_000
     assert cut.startswith("aaa")
     assert cut.endswith("zzz")
+
+
+def test_the_linkers_advice_is_no_error() -> None:
+    log = (
+        "/usr/bin/ld: warning: a.o: missing .note.GNU-stack section implies executable stack\n"
+        "/usr/bin/ld: NOTE: This behaviour is deprecated and will be removed in a future version of the linker\n"
+    )
+    assert parse_diagnostics(log) == []

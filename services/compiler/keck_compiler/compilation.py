@@ -14,7 +14,8 @@ from keck.settings import Settings
 from keck.verdict import Verdict
 from keck_cell import ExtensionCall
 from keck_compiler.build_cache import BuildCache
-from keck_compiler.builder import Builder, BuildTimeout, Built, build_key
+from keck_compiler.builder import Builder, build_key
+from keck_compiler.built import BuildTimeout, Built
 from keck_compiler.failure import Failure, format_failure
 from keck_compiler.flags import refused_flag
 from keck_compiler.outcome import Outcome
@@ -138,7 +139,8 @@ class Compilation:
         """What it took: only what was built now costs CPU, a look-up does not."""
         new = [item.outcome for item in done if not item.was_there]
         return BuildRecord(
-            recipe="stock",
+            recipe="fast" if done and all(item.outcome.recipe == "fast" for item in done) else "stock",
+            fallback=next((item.outcome.fallback for item in done if item.outcome.fallback), ""),
             cache="hit" if done and not new else "miss",
             cpu_s=sum(outcome.cpu_s for outcome in new),
             wall_s=time.monotonic() - started,

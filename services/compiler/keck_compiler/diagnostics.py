@@ -71,7 +71,7 @@ def first_error(diagnostics: list[Diagnostic]) -> str:
 
 
 def parse_ptxas(log: str) -> list[KernelFacts]:
-    """Registers, shared memory and spills of each kernel, where the candidate asked ptxas to say (``-v``)."""
+    """Registers, shared memory and spills of each kernel, as ptxas says them with ``-v``."""
     facts: list[KernelFacts] = []
     kernel = arch = ""
     stores = loads = 0
@@ -105,7 +105,7 @@ def _of_line(line: str) -> Diagnostic | None:
     if (match := _LINKER.match(line) or _DRIVER.match(line)) and not _SUMMARY.search(line):
         text = match["text"]
         # `ld: main.o: in function ...:` only introduces the line that follows; warnings are no errors.
-        if text.endswith(":") or "warning" in text:
+        if text.endswith(":") or "warning" in text or text.startswith("NOTE:"):
             return None
         return _diagnostic("", text, "error")
     return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from keck.messages import Diagnostic, KernelFacts
@@ -15,7 +17,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     artifact: str = ""
     """sha256 of the shared object; empty where the build was refused."""
     size: int = 0
+    recipe: Literal["fast", "stock"] = "stock"
+    fallback: str = ""
+    """Why the fast recipe was tried and did not count; empty where it did, or was not tried."""
     cpu_s: float = 0.0
+    """Of all attempts."""
     wall_s: float = 0.0
     peak_memory_bytes: int = 0
     diagnostics: list[Diagnostic] = []

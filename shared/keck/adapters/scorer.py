@@ -51,6 +51,13 @@ class Scorer:
         """The same as :meth:`score_all` for code that is not async."""
         return [future.result() for future in self._begin_all(answers, tasks)]
 
+    def close(self) -> None:
+        """Let go of the connection; the next call makes another. A process that ends needs no call of it."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None and self._pid == os.getpid():
+            client.close()
+
     def _begin_all(self, answers: Sequence[str], tasks: Sequence[object]) -> list[Future[Score]]:
         if len(answers) != len(tasks):
             raise BadRequest(f"{len(answers)} answers and {len(tasks)} tasks")

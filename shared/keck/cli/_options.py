@@ -8,9 +8,11 @@ import typer
 
 __all__ = [
     "Arch",
+    "CompileTimeout",
     "CorrectnessSets",
     "Deadline",
     "Device",
+    "ExecTimeout",
     "Gpu",
     "Json",
     "Kind",
@@ -34,6 +36,16 @@ Arch = Annotated[str, typer.Option(help='TORCH_CUDA_ARCH_LIST of the build, such
 Gpu = Annotated[str, typer.Option(help="Model of GPU to run on, such as H200; empty: any.")]
 TimedCalls = Annotated[int, typer.Option(help="Timed calls a side; 0: correctness only.")]
 CorrectnessSets = Annotated[int, typer.Option(help="Secret input sets compared before timing.")]
+CompileTimeout = Annotated[
+    float | None,
+    typer.Option(help="Seconds for one build. [default, and most: the compiler's COMPILE_TIMEOUT]"),
+]
+ExecTimeout = Annotated[
+    float | None,
+    typer.Option(
+        help="Seconds of the candidate's own time. [default, and most: the executor's EXEC_TIMEOUT]"
+    ),
+]
 Deadline = Annotated[float, typer.Option(help="Seconds after which nobody wants the verdict.")]
 Url = Annotated[
     str,

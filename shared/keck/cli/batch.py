@@ -15,9 +15,11 @@ from keck.batches import Check, as_they_come
 from keck.cli._here import judge_here
 from keck.cli._options import (
     Arch,
+    CompileTimeout,
     CorrectnessSets,
     Deadline,
     Device,
+    ExecTimeout,
     Kind,
     Policy,
     TimedCalls,
@@ -89,6 +91,8 @@ def batch(
     arch: Arch = "",
     timed_calls: TimedCalls = 100,
     correctness_sets: CorrectnessSets = 5,
+    compile_timeout: CompileTimeout = None,
+    exec_timeout: ExecTimeout = None,
     extract: Annotated[
         Literal["last", "first", "only", "all"],
         typer.Option(help="Which code block of a whole answer is the candidate."),
@@ -133,6 +137,8 @@ def batch(
                 "arch": arch,
                 "timed_calls": timed_calls,
                 "correctness_sets": correctness_sets,
+                "compile_timeout_s": compile_timeout,
+                "exec_timeout_s": exec_timeout,
             }
         ),
         run=run,

@@ -9,9 +9,11 @@ import typer
 from keck.cli._here import judge_here
 from keck.cli._options import (
     Arch,
+    CompileTimeout,
     CorrectnessSets,
     Deadline,
     Device,
+    ExecTimeout,
     Gpu,
     Json,
     Kind,
@@ -52,6 +54,8 @@ def check(
     gpu: Gpu = "",
     timed_calls: TimedCalls = 100,
     correctness_sets: CorrectnessSets = 5,
+    compile_timeout: CompileTimeout = None,
+    exec_timeout: ExecTimeout = None,
     deadline: Deadline = 3600.0,
     run: Annotated[str, typer.Option(help="Name of the run it belongs to.")] = "default",
     check_id: Annotated[str, typer.Option("--id", help="Your own id; empty: a fresh one.")] = "",
@@ -81,6 +85,8 @@ def check(
             "gpu": gpu,
             "timed_calls": timed_calls,
             "correctness_sets": correctness_sets,
+            "compile_timeout_s": compile_timeout,
+            "exec_timeout_s": exec_timeout,
         }
     )
     sources = read_source(candidate, "candidate"), read_source(reference, "reference")

@@ -79,7 +79,9 @@ def _shown(load: Load, before: Load | None) -> Group:
 
 def _headline(load: Load, before: Load | None) -> str:
     executors = [worker for worker in load.workers if worker.role == "executor"]
-    parts = [f"{len(executors)} executors, {sum(worker.busy for worker in executors)} busy"]
+    parts = [
+        f"{len(executors)} executor{'s' * (len(executors) != 1)}, {sum(worker.busy for worker in executors)} busy"
+    ]
     if load.queues is not None:
         waiting = {
             stage: sum(queue.waiting for queue in load.queues if queue.stage == stage)

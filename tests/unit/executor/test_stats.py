@@ -14,6 +14,7 @@ from keck_executor.judge.stats import (
     interval_at_least,
     interval_ms,
     is_settled,
+    is_slowed,
     noise_of,
     speedup_of,
     spread,
@@ -129,7 +130,24 @@ def test_calls_alone_may_differ_from_enqueued_ones_as_the_reference_s_do() -> No
 def test_calls_that_do_each_others_work_are_charged_what_they_take_alone() -> None:
     # Sixteen calls of 20 us done as one of 25.
     found = charged_s([25e-6] * 9, [24e-6] * 9, candidate_enqueued_s=1.6e-6, reference_enqueued_s=20e-6)
-    assert found == pytest.approx(1.6e-6 + 1e-6 + 18.4e-6 - 5e-6)
+    assert found == pytest.approx(1.6e-6 + 1e-6 + 18.4e-6 - 3e-6)
+
+
+def test_calls_that_gain_are_charged_three_microseconds_at_least() -> None:
+    alone = [9e-6] * 9
+    found = charged_s(alone, alone, candidate_enqueued_s=0.2e-6, reference_enqueued_s=9e-6)
+    assert found == pytest.approx(0.2e-6 + 8.8e-6 - 3e-6)
+    found = charged_s([2e-6] * 9, [4e-6] * 9, candidate_enqueued_s=0.2e-6, reference_enqueued_s=2.4e-6)
+    assert found == 2.4e-6
+    found = charged_s([2e-6] * 9, [10e-6] * 9, candidate_enqueued_s=1e-6, reference_enqueued_s=9e-6)
+    assert found == 3e-6
+
+
+def test_a_reference_is_slowed_if_it_is_faster_without_the_candidate_beyond_both_intervals() -> None:
+    during = interval_ms([1.10, 1.11, 1.12, 1.11, 1.10])
+    assert is_slowed(during, interval_ms([1.0, 1.01, 1.02, 1.01, 1.0]))
+    assert not is_slowed(during, interval_ms([1.0, 1.01, 1.10, 1.01, 1.0]))
+    assert not is_slowed(during, interval_ms([1.08, 1.09, 1.09, 1.08, 1.07]))
 
 
 def test_nobody_is_charged_more_than_the_reference_takes() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 
 from keck.messages import AloneMs, EventsMs, Interval, Timing
-from keck_executor.judge.timing_flags import BUSY_S, timing_flags
+from keck_executor.judge.timing_flags import BUSY_S, reference_slowed, timing_flags
 
 
 def _timing(**changed: object) -> Timing:
@@ -52,3 +52,17 @@ def test_calls_that_do_each_others_work_are_told_with_what_they_are_charged() ->
     assert (flag.code, flag.severity) == ("timing.calls_merged", "warn")
     assert "50.00 us alone" in flag.evidence
     assert "Charged: 44.00 us" in flag.evidence
+
+
+def test_calls_too_short_to_tell_apart_are_no_accusation() -> None:
+    short = _timing(alone_ms=AloneMs(candidate=0.009, reference=0.008), charged_ms=0.003)
+    (flag,) = timing_flags(short)
+    assert (flag.code, flag.severity) == ("timing.short_calls", "info")
+
+
+def test_a_reference_that_was_slowed_is_told_with_both_times() -> None:
+    during = Interval(median=0.030, ci95=(0.029, 0.031), n=100)
+    flag = reference_slowed(during, Interval(median=0.020, ci95=(0.019, 0.021), n=7))
+    assert (flag.code, flag.severity) == ("timing.reference_slowed", "warn")
+    assert "30.00 us" in flag.evidence
+    assert "20.00 us, which counts" in flag.evidence

@@ -45,16 +45,20 @@ _EDGES_PER_BURST = 50
 _MIN_BURSTS = 5
 _MAX_BURSTS = 25
 _QUIET_WITHIN_S = 1.0
+_TRAP_S = 5e-3
+"""More than two slices of time that contexts on one GPU take turns in."""
 _BRIEF_S = 0.25
 _FEW_CALLS = 10
 """Enough, once it has taken that long and the medians are settled: a slow kernel needs no hundred calls."""
 _NULL_BURSTS = 5
-_ALONE = 9
-_GAIN = 1.25
+_ALONE = 15
+_AGAIN = 7
+_GAIN = 1.05
 """Above this it is worth looking whether calls gain by being enqueued together."""
 _SPOT_CHECKS = 4
 _PLAN_TRIES = 8
 _AGREEMENT = 0.8
+_SHORT = 0.5
 _LAST_AFTER = 3
 _DECOY_SETS = 4
 _DECOY_ROUNDS = 3
@@ -85,6 +89,8 @@ class _Plan:
 
     k: int
     slot: int
+    cold: bool = False
+    """The cache is flushed between reveal and flag: the inputs of a single call would lie in it, those of many do not."""
 
 
 class _Mailbox:
@@ -142,7 +148,7 @@ class BurstClock:
         self._seen = seen[:_DECOY_SETS]
         self._seen_rows = self._laid_out([inputs for inputs, _ in self._seen])
         self._mailboxes: dict[str, _Mailbox] = {}
-        self._nulls: dict[tuple[int, int], float] = {}
+        self._nulls: dict[tuple[int, int, bool], float] = {}
 
     def run(
         self, candidate: CheckedSide, reference: CheckedSide, *, calls: int, budget_s: float, last: bool
@@ -165,6 +171,7 @@ class BurstClock:
         samples = self._samples(plans)
         started = time.monotonic()
         done = 0
+        trap_after = self._random.randrange(_MIN_BURSTS)
         while not self._is_enough(samples, done, time.monotonic() - started, calls=calls, budget_s=budget_s):
             try:
                 self._round(candidate, reference, plans, samples, reference_first=done % 2 == 0)
@@ -174,7 +181,14 @@ class BurstClock:
                 samples, done = self._samples(plans), 0
                 continue
             done += 1
-        samples.null_s = self._nulls[plans["candidate"].k, plans["candidate"].slot]
+            if done == trap_after + 1:
+                self._spring_trap(candidate, plans["candidate"])
+            if done == _MIN_BURSTS and self._is_planned_short(samples):
+                # Much faster than when it was planned: bursts as short as these have too much edge.
+                k = min(self._k_limit, self._k_for(median(samples.candidate)))
+                plans["candidate"] = _Plan(k, plans["candidate"].slot)
+                samples, done = self._samples(plans), 0
+        samples.null_s = self._nulls.get((plans["candidate"].k, 0, False), 0.0)
         if median(samples.reference) > _GAIN * median(samples.candidate):
             self._time_alone(candidate, reference, plans, samples)
         if last:
@@ -184,6 +198,14 @@ class BurstClock:
     def _samples(self, plans: dict[Side, _Plan]) -> Samples:
         at_once = plans["candidate"].k
         return Samples(batch="burst", calls_at_once=at_once, uncertainty_s=self._device.edge_s / at_once)
+
+    def _k_for(self, per_call_s: float) -> int:
+        """Calls in a burst that lasts many times what its edges are worth."""
+        return max(1, round(_EDGES_PER_BURST * self._device.edge_s / max(per_call_s, 1e-7)))
+
+    def _is_planned_short(self, samples: Samples) -> bool:
+        wanted = min(self._k_limit, self._k_for(median(samples.candidate)))
+        return samples.calls_at_once < _SHORT * wanted
 
     @staticmethod
     def _is_enough(samples: Samples, done: int, spent_s: float, *, calls: int, budget_s: float) -> bool:
@@ -195,6 +217,20 @@ class BurstClock:
         many = samples.candidate_calls >= (calls if spent_s < _BRIEF_S else min(calls, _FEW_CALLS))
         settled = is_settled(samples.candidate, samples.reference, uncertainty_s=samples.uncertainty_s)
         return many and (settled or done >= _MAX_BURSTS)
+
+    def reference_again(self, reference: CheckedSide, k: int) -> list[float]:
+        """Seconds a call of the reference's, in bursts of k, once the candidate is gone with all it left on the device."""
+        plan = _Plan(k, 0)
+        found: list[float] = []
+        while len(found) < _AGAIN:
+            batch = self._old_batch(k)
+            try:
+                seconds = self._burst(reference, plan, batch).seconds - self._null(reference, plan, batch)
+            except _Overlap:
+                plan = _Plan(k, self._out_slot)
+                continue
+            found.append(max(0.0, seconds) / k)
+        return found
 
     def _round(
         self,
@@ -209,13 +245,14 @@ class BurstClock:
         for side in (reference, candidate) if reference_first else (candidate, reference):
             plan = plans[side.link.side]
             burst = self._burst(side, plan, batch)
-            per_call = max(0.0, burst.seconds - self._null(reference, plan, batch)) / plan.k
+            per_call = max(0.0, burst.seconds - self._null_of(side, reference, plan, batch)) / plan.k
             if side.link.side == "candidate":
                 samples.candidate.append(per_call)
                 samples.candidate_events.append(burst.events_s / plan.k)
                 samples.candidate_calls += plan.k
                 samples.busy_s.append(burst.busy_s)
             else:
+                samples.reference_at_once = plan.k
                 samples.reference.append(per_call)
                 samples.reference_events.append(burst.events_s / plan.k)
                 samples.reference_calls += plan.k
@@ -235,8 +272,19 @@ class BurstClock:
                 (reference, samples.reference_alone),
                 (candidate, samples.candidate_alone),
             ):
-                plan = _Plan(1, plans[side.link.side].slot)
-                into.append(self._burst(side, plan, one).seconds - self._null(reference, plan, one))
+                plan = _Plan(1, plans[side.link.side].slot, cold=True)
+                into.append(self._burst(side, plan, one).seconds - self._null_of(side, reference, plan, one))
+
+    def _spring_trap(self, candidate: CheckedSide, plan: _Plan) -> None:
+        """A burst whose inputs lie there for a while before the flag is raised; its time counts for nothing.
+
+        Copying the inputs in is part of every burst and subtracted from it, so whatever waits for a word of an input
+        instead of the flag computes in time that nobody counts. Here its outputs are there before the flag is.
+        """
+        try:
+            self._burst(candidate, plan, self._batch(plan.k), trap=True)
+        except _Overlap:
+            self._burst(candidate, _Plan(plan.k, self._out_slot), self._batch(plan.k), trap=True)
 
     def _end(self, candidate: CheckedSide, plan: _Plan) -> None:
         """A few bursts more, checked like all others; at the last one's DONE the candidate's processes are killed."""
@@ -286,8 +334,7 @@ class BurstClock:
                     limit = max(1, plan.k // 4)
                     plan = _Plan(limit, plan.slot)
                 continue
-            per_call = max(burst.seconds - 2 * self._device.edge_s, 1e-7) / plan.k
-            k = round(_EDGES_PER_BURST * self._device.edge_s / per_call)
+            k = self._k_for((burst.seconds - 2 * self._device.edge_s) / plan.k)
             if burst.events_s < _AGREEMENT * burst.seconds:
                 # Much of the burst is not the calls: several streams take milliseconds to wake, for one. More calls
                 # make it weigh less. What the runner says of its events decides nothing but this.
@@ -298,9 +345,21 @@ class BurstClock:
             plan = _Plan(k, plan.slot)
         return plan
 
+    def _null_of(self, side: CheckedSide, reference: CheckedSide, plan: _Plan, batch: Batch) -> float:
+        """What is subtracted from a burst of that side.
+
+        From the candidate's nothing for copies of its outputs, for it can have put them in place by itself.
+        """
+        if side.link.side == "candidate" and plan.slot:
+            plan = _Plan(plan.k, 0, cold=plan.cold)
+        try:
+            return self._null(reference, plan, batch)
+        except _Overlap:  # what the reference returns can only be copied
+            return 0.0
+
     def _null(self, reference: CheckedSide, plan: _Plan, batch: Batch) -> float:
         """What a burst of this size costs without any `forward`, by the reference's runner."""
-        key = (plan.k, plan.slot)
+        key = (plan.k, plan.slot, plan.cold)
         if key not in self._nulls:
             self._nulls[key] = median(
                 self._burst(reference, plan, batch, null=True).seconds for _ in range(_NULL_BURSTS)
@@ -308,7 +367,14 @@ class BurstClock:
         return self._nulls[key]
 
     def _burst(
-        self, side: CheckedSide, plan: _Plan, batch: Batch, *, null: bool = False, last: bool = False
+        self,
+        side: CheckedSide,
+        plan: _Plan,
+        batch: Batch,
+        *,
+        null: bool = False,
+        last: bool = False,
+        trap: bool = False,
     ) -> Burst:
         base = ALIGNMENT * self._random.randrange(JITTER_SLOTS)
         region = plan.k * self._slot
@@ -343,7 +409,9 @@ class BurstClock:
             box.go()
             side.link.receive(serial)
             raise
-        seconds, busy_s, commit = self._reveal(side, box, held, staged, outputs, last=last)
+        seconds, busy_s, commit = self._reveal(
+            side, box, held, staged, outputs, last=last, trap=trap, cold=plan.cold
+        )
         if side.link.side == "candidate":
             self._judge(ready, outputs, batch)
             self._require_inputs_kept(held, staged)
@@ -424,6 +492,8 @@ class BurstClock:
         outputs: Sequence[Sequence[torch.Tensor]],
         *,
         last: bool,
+        trap: bool,
+        cold: bool,
     ) -> tuple[float, float, Commit]:
         """Freeze, poison, start the clock, reveal, wait, commit.
 
@@ -442,7 +512,11 @@ class BurstClock:
         busy_s = self._quiet(side.link.side)  # which also pushes everything out of the cache
         started = time.perf_counter()
         held.copy_(staged)
+        if cold:
+            self._device.flush_cache()
         self._device.synchronize()
+        if trap:
+            self._require_untouched(commit)
         box.go()
         limit = started + max(0.01, side.link.budget_s - side.link.spent_s)
         while not box.done:
@@ -454,6 +528,21 @@ class BurstClock:
         seconds = time.perf_counter() - started
         side.link.spent_s += seconds
         return seconds, busy_s, commit
+
+    def _require_untouched(self, commit: Commit) -> None:
+        """Give what waits for inputs the time to show itself, and look whether anything has.
+
+        Raises:
+            Failed: outputs are there before the flag is raised.
+        """
+        commit.take()
+        time.sleep(_TRAP_S)
+        if not commit.holds():
+            raise Failed(
+                Verdict.HACK_DETECTED,
+                "outputs were computed before the call began: something waits for the inputs themselves",
+                correct=False,
+            )
 
     def _quiet(self, side: Side) -> float:
         """How late the judge's own work is; before the reference's turn, once nothing is on the device any more.

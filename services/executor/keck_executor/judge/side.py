@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 
@@ -35,6 +35,7 @@ STATE_ARENA = 3
 JITTER_SLOTS = 16
 """Places, 512 bytes apart, at one of which the inputs of a call begin."""
 _FIRST_GUESS = 16 << 20
+_MOST_PLACES, _PLACES_BYTES = 8, 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,9 @@ class SingleCall:
     outputs: tuple[torch.Tensor, ...]
     """Views of the side's arena: valid until its next call. Empty where the reply had no room for them."""
     seconds: float
-    """From the command to the commit, by the judge's clock."""
+    """From before the inputs were laid out (on a CPU: from the command) to the commit, by the judge's clock."""
+    laid_out_s: float
+    """What of that laying out the inputs took."""
     mutated: tuple[int, ...]
     """Indices of input tensors whose bytes have changed."""
 
@@ -105,6 +108,9 @@ class CheckedSide:
     ) -> SingleCall:
         """One call over fresh copies of the inputs, at an address that moves.
 
+        Where its outputs are to go the runner learns when `forward` has returned: one of several places, so that it
+        cannot have written them there itself and saved the copy that is part of both sides' time.
+
         The runner stands still from the end of the call to its next command: what it might go on doing can
         neither touch outputs that are being compared, nor slow the other side down while that is timed. So it does
         while its inputs are laid out; on a GPU, where its kernels may run all the same, they come within the clock.
@@ -124,7 +130,9 @@ class CheckedSide:
         """
         size = inputs.form.size
         self.ensure(IN_ARENA, size + JITTER_SLOTS * ALIGNMENT)
-        self.ensure(OUT_ARENA, self.out_bytes or _FIRST_GUESS)
+        room = align(self.out_bytes or _FIRST_GUESS)
+        places = self._places(room)
+        self.ensure(OUT_ARENA, places * room)
         self.link.freeze()
         if not same_place:
             self._base = ALIGNMENT * secrets.randbelow(JITTER_SLOTS)
@@ -132,7 +140,8 @@ class CheckedSide:
         arena, out = self.memory(IN_ARENA), self.memory(OUT_ARENA)
         held = arena[base : base + size]
         zones = RedZones(arena, base, base + size)
-        poison(out[: self.out_bytes or out.numel()])
+        place = room * secrets.randbelow(places)
+        poison(out[place : place + room])
         if self.device.kind == "cpu":
             held.copy_(inputs.master)
         if flush:
@@ -144,33 +153,40 @@ class CheckedSide:
         if self.device.kind == "cuda":
             held.copy_(inputs.master)
             self.device.synchronize()
-        serial = self.link.send(
-            op, items=items, arena=IN_ARENA, out=OUT_ARENA, tf32=tf32, null=null, double=double
-        )
-        reply = self.link.receive(serial)
-        assert reply is not None
+        laid_out = time.perf_counter()
+        command = {"items": items, "arena": IN_ARENA, "tf32": tf32, "null": null, "double": double}
+        reply = self._called(op, command, place=place, room=room)
         if last:
             self.link.kill()
         needed = int(reply.numbers[1])
-        if reply.status is Status.NO_ROOM and self.link.side == "reference" and needed > out.numel():
+        if reply.status is Status.NO_ROOM and self.link.side == "reference":
             self.out_bytes = needed
             return self.call(inputs, tf32=tf32, null=null, flush=flush, op=op, double=double)
-        if reply.status not in (Status.OK, Status.NO_ROOM):
-            raise failure_of(self.link.side, reply, "calling forward")
-        if reply.status is Status.NO_ROOM and self.link.side == "reference":
-            raise BrokenProtocol("reference", "no room for outputs that fit")
         # A candidate's arena is made for the reference's outputs: what does not fit has another form.
-        outputs = self._outputs(reply)
+        outputs = self._outputs(reply, out[place : place + room])
         commit = Commit.prepare(outputs, dense=outputs)
         commit.take()  # by the judge, in its own context
         seconds = time.perf_counter() - started
-        self.out_bytes = max(self.out_bytes, min(needed, out.numel()))
+        self.out_bytes = max(self.out_bytes, min(needed, room))
         if not last:
             self.link.freeze()
         if self.link.side == "candidate":
             self.device.synchronize()
             require_settled(commit, zones)
-        return SingleCall(reply, outputs, seconds, () if null else mutated_tensors(inputs, held))
+        mutated = () if null else mutated_tensors(inputs, held)
+        return SingleCall(reply, outputs, seconds, laid_out - started, mutated)
+
+    def _called(self, op: str, command: dict[str, Any], *, place: int, room: int) -> Reply:
+        """The reply to a call, its outputs put into place if they fit; ``NO_ROOM`` where they do not."""
+        reply = self.link.ask(op, **command)
+        if reply.status is not Status.OK:
+            raise failure_of(self.link.side, reply, "calling forward")
+        if int(reply.numbers[1]) > room:
+            return replace(reply, status=Status.NO_ROOM)
+        put = self.link.ask("put", out=OUT_ARENA, base=place)
+        if put.status is not Status.OK:
+            raise failure_of(self.link.side, put, "running forward")
+        return reply
 
     def probe(self, inputs: InputSet, *, double: bool) -> SingleCall:
         """One call of a copy of the model, which leaves no trace in the model itself; TF32 is off.
@@ -229,10 +245,15 @@ class CheckedSide:
         self._arenas.clear()
         self._replaced.clear()
 
-    def _outputs(self, reply: Reply) -> tuple[torch.Tensor, ...]:
+    def _places(self, room: int) -> int:
+        """Where outputs may come to lie: several places, if memory bears more than one."""
+        if room <= _PLACES_BYTES // _MOST_PLACES:
+            return _MOST_PLACES
+        return 2 if room <= _PLACES_BYTES or 8 * room <= self.device.free_bytes() else 1
+
+    def _outputs(self, reply: Reply, out: torch.Tensor) -> tuple[torch.Tensor, ...]:
         if reply.status is not Status.OK:
             return ()
-        out = self.memory(OUT_ARENA)
         try:
             return tuple(checked_view(out, record, dense=True) for record in reply.tensors)
         except ProtocolError as error:

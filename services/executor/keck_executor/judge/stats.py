@@ -11,19 +11,23 @@ from statistics import median
 from keck.messages import Interval
 
 __all__ = [
+    "SHORT_MS",
     "Speedup",
     "charged_s",
     "interval_at_least",
     "interval_ms",
     "is_settled",
+    "is_slowed",
     "noise_of",
     "speedup_of",
     "spread",
 ]
 
 _SETTLED = 0.025
-_WAKING_S = 5e-6
-"""On an H100, between two sides of fifteen honest pairs: -31 to +3 us; +5 where one of them used other arithmetic."""
+_SLOWED = 1.05
+SHORT_MS = 3e-3
+_WAKING_S = SHORT_MS / 1e3
+"""On an H100, between the medians of both sides of twenty honest pairs: -31 to +10 us, by the bounds of both less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,11 @@ def interval_at_least(interval: Interval, least_ms: float) -> Interval:
     )
 
 
+def is_slowed(during: Interval, after: Interval) -> bool:
+    """Whether what was timed beside a candidate took more than 5 % longer than without it, by both intervals."""
+    return during.ci95[0] > _SLOWED * after.ci95[1]
+
+
 def is_settled(*sides: Sequence[float], uncertainty_s: float) -> bool:
     """Whether each side's median is known to 2.5 %, or as well as the clock can tell: half its interval is no more.
 
@@ -84,16 +93,19 @@ def charged_s(
     """What a call of the candidate is charged with, given what calls of both sides take that nothing else is enqueued with.
 
     Such a call differs from one of many by what waking the device costs, and what it then has in its caches: by the
-    same for both sides, to 5 microseconds. What it takes more than that is work that enqueued calls do for each other.
-    Nobody is charged more than the reference takes, for several streams take long to wake.
+    same for both sides, to 3 microseconds. What it takes more than that is work that enqueued calls do for each other;
+    and as much as that, calls of 3 microseconds could hide, so that nobody is charged less. Nobody is charged more than
+    the reference takes, for several streams take long to wake.
 
     Args:
         candidate, reference: seconds of single calls.
         candidate_enqueued_s, reference_enqueued_s: of calls among many.
     """
-    between = _bounds(candidate)[0] - _bounds(reference)[1]
+    # The candidate's median: it can make some of its calls look short, but not most of them.
+    between = median(candidate) - _bounds(reference)[1]
     excess = between - (candidate_enqueued_s - reference_enqueued_s) - _WAKING_S
-    return max(candidate_enqueued_s, min(candidate_enqueued_s + excess, reference_enqueued_s))
+    least = max(candidate_enqueued_s + excess, _WAKING_S)
+    return max(candidate_enqueued_s, min(least, reference_enqueued_s))
 
 
 def _bounds(samples: Sequence[float]) -> tuple[float, float]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from keck.messages import Flag, Timing
+from keck.messages import AloneMs, Flag, Interval, Timing
+from keck_executor.judge.stats import SHORT_MS
 
-__all__ = ["BUSY_S", "timing_flags"]
+__all__ = ["BUSY_S", "reference_slowed", "timing_flags"]
 
 _DISAGREEMENT = 0.1
 BUSY_S = 1e-3
@@ -54,14 +55,34 @@ def timing_flags(timing: Timing, busy_s: Sequence[float] = ()) -> list[Flag]:
                 )
             )
     if timing.alone_ms is not None and timing.charged_ms is not None:
-        flags.append(
-            Flag(
-                code="timing.calls_merged",
-                severity="warn",
-                evidence=f"{1e3 * timing.candidate_ms.median:.2f} us a call where many are enqueued, "
-                f"{1e3 * timing.alone_ms.candidate:.2f} us alone (the reference: "
-                f"{1e3 * timing.reference_ms.median:.2f} and {1e3 * timing.alone_ms.reference:.2f} us): calls seem to "
-                f"do each other's work. Charged: {1e3 * timing.charged_ms:.2f} us a call",
-            )
-        )
+        flags.append(_charged(timing, timing.alone_ms, timing.charged_ms))
     return flags
+
+
+def _charged(timing: Timing, alone: AloneMs, charged_ms: float) -> Flag:
+    told = (
+        f"{1e3 * timing.candidate_ms.median:.2f} us a call where many are enqueued, {1e3 * alone.candidate:.2f} us alone "
+        f"(the reference: {1e3 * timing.reference_ms.median:.2f} and {1e3 * alone.reference:.2f} us)"
+    )
+    if charged_ms <= SHORT_MS:
+        return Flag(
+            code="timing.short_calls",
+            severity="info",
+            evidence=f"{told}: calls this short cannot be told from calls that do each other's work. "
+            f"Charged: {1e3 * charged_ms:.2f} us a call",
+        )
+    return Flag(
+        code="timing.calls_merged",
+        severity="warn",
+        evidence=f"{told}: calls seem to do each other's work. Charged: {1e3 * charged_ms:.2f} us a call",
+    )
+
+
+def reference_slowed(during: Interval, after: Interval) -> Flag:
+    """The flag of a reference that was slower beside the candidate than without it."""
+    return Flag(
+        code="timing.reference_slowed",
+        severity="warn",
+        evidence=f"the reference took {1e3 * during.median:.2f} us a call in turns with the candidate, and "
+        f"{1e3 * after.median:.2f} us, which counts, once the candidate's processes were killed",
+    )

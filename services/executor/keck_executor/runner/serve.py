@@ -71,6 +71,9 @@ class Runner:
         self._kept: list[Any] = []  # results of a burst, alive until the next command
         self._weights: frozenset[int] = frozenset()  # addresses of parameters and buffers
         self._last: Any = None  # output of the last real call, which a null call hands back
+        self._held: list[
+            torch.Tensor
+        ] = []  # results of the last call, until the judge says where it wants them
         self._commands: dict[str, Callable[[dict[str, Any], list[int]], Reply]] = {
             "load": self._load,
             "init_inputs": self._init_inputs,
@@ -85,6 +88,7 @@ class Runner:
             "accept": self._accept,
             "forms": self._register_forms,
             "call": self._call,
+            "put": self._put_held,
             "calls": self._calls,
             "probe": self._probe,
             "burst": self._burst,
@@ -305,16 +309,35 @@ class Runner:
             return self._model(*arguments[0], **arguments[1])
 
     def _call(self, command: dict[str, Any], _: list[int]) -> Reply:
-        """One call of `forward`, its outputs copied to the arena, the device idle afterwards."""
+        """One call of `forward`; its outputs are kept until `put` says where they are to go."""
         with float32_matmul(command["tf32"]):
             output = self._forward(command, command["items"][0])
         return self._returned(command, output)
 
     def _returned(self, command: dict[str, Any], output: Any) -> Reply:
-        reply = self._put_out(command, output)
+        reply = self._hold(output)
         if not command["null"]:
             self._last = output
         return reply
+
+    def _hold(self, output: object) -> Reply:
+        """The reply to a call: what it returned, and how it will lie in memory."""
+        nodes, self._held = flatten(output, sort_keys=True)
+        records: list[TensorRecord] = []
+        offset = 0
+        for tensor in self._held:
+            record = replace(_record(tensor, offset=offset), nbytes=_dense_bytes(tensor))
+            records.append(record)
+            offset = align(offset + record.nbytes)
+        return _ok(nodes=nodes, tensors=tuple(records), numbers=(0.0, float(offset)))
+
+    def _put_held(self, command: dict[str, Any], _: list[int]) -> Reply:
+        """Copy what the last call returned to where it is wanted; the device is idle afterwards."""
+        out, held = self._arenas[command["out"]], self._held
+        self._held = []
+        needed = self._put(held, out, command["base"])[1]
+        self._synchronize()
+        return Reply(0, Status.OK if command["base"] + needed <= out.numel() else Status.NO_ROOM)
 
     def _calls(self, command: dict[str, Any], _: list[int]) -> Reply:
         """Calls of `forward` one after the other, each one's outputs in a slot of its own; the last one's nodes."""
@@ -355,7 +378,7 @@ class Runner:
                 output = model(*positional, **named)
         finally:
             torch.set_default_dtype(default)
-        return self._put_out(command, output)
+        return self._hold(output)
 
     def _burst(self, command: dict[str, Any], _: list[int]) -> Reply:
         """K calls behind a flag that the judge raises later; READY at once, OK when all is over."""
@@ -382,15 +405,6 @@ class Runner:
         self._sock.send(pack_reply(ready))
         torch.cuda.synchronize()
         return _ok(numbers=(begin.elapsed_time(end), 0.0))
-
-    def _put_out(self, command: dict[str, Any], output: object) -> Reply:
-        """The reply to a call: its outputs copied to the arena as far as they fit, the device idle afterwards."""
-        nodes, tensors = flatten(output, sort_keys=True)
-        out = self._arenas[command["out"]]
-        records, needed = self._put(tensors, out, 0)
-        self._synchronize()
-        status = Status.OK if needed <= out.numel() else Status.NO_ROOM
-        return Reply(0, status, nodes=nodes, tensors=tuple(records), numbers=(0.0, float(needed)))
 
     def _put(
         self, tensors: list[torch.Tensor], out: torch.Tensor, base: int, *, room: int | None = None
