@@ -21,10 +21,17 @@ async def test_the_document_names_every_route_body_and_answer(start_gateway):
         ("get", "/v1/checks/{check_id}"),
         ("delete", "/v1/checks/{check_id}"),
         ("post", "/v1/replays"),
+        ("post", "/v1/batches"),
         ("get", "/v1/checks/{check_id}/events"),
+        ("get", "/v1/runs/{run}/events"),
         ("get", "/v1/executors"),
+        ("get", "/v1/load"),
         ("get", "/healthz"),
         ("get", "/metrics"),
+        ("post", "/trainers/slime"),
+        ("post", "/trainers/openrlhf"),
+        ("post", "/seed_session"),
+        ("post", "/verify"),
         *(("post", kind.route) for kind in kinds_with_routes()),
     }
     schemas = document["components"]["schemas"]
