@@ -326,6 +326,8 @@ def test_addresses_of_any_text_are_answered(fuzz, gateway):
                 # A generation of a few thousand digits made a subject longer than the line that the server takes.
                 ("/v1/checks/ID", "x", "default", "9" * 4_200),
                 ("/v1/checks/ID/events", "x", "default", "9" * 3_000),
+                # Refused for its address before its body was read, it was answered by a reset.
+                ("POST /v1/checks", "r" * 20, "a" * 3_000, "0"),
             ],
             examples=50,
             cpu_s=20.0,

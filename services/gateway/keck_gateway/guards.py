@@ -6,6 +6,8 @@ after rebinding a name of its own to 127.0.0.1 it cannot hide that name in Host:
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ipaddress
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -25,6 +27,7 @@ __all__ = ["Guards", "is_loopback", "require_safe_binding"]
 _OPEN_PATH = "/healthz"
 _ANY = "*"
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
+_DISCARD_BYTES, _DISCARD_S = 1 << 20, 1.0
 
 
 class Guards:
@@ -44,6 +47,7 @@ class Guards:
         if problem is None:
             await self._app(scope, receive, send)
             return
+        await _discard_body(receive)
         await _answer(problem, send)
 
     def _problem(self, scope: HTTPScope) -> Problem | None:
@@ -168,6 +172,20 @@ def _values(scope: HTTPScope, name: bytes) -> list[str]:
 
 def _refusal(status: HTTPStatus, slug: str, detail: str) -> Problem:
     return Problem(type=f"urn:keck:problem:{slug}", title=status.phrase, status=int(status), detail=detail)
+
+
+async def _discard_body(receive: Receive) -> None:
+    """Read what has been sent, up to a limit: a connection that is closed on unread bytes is reset, and the answer lost."""
+    taken = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARD_S):
+            while taken < _DISCARD_BYTES:
+                message = await receive()
+                if message["type"] != "http.request":
+                    return
+                taken += len(message["body"])
+                if not message["more_body"]:
+                    return
 
 
 async def _answer(problem: Problem, send: Send) -> None:

@@ -33,6 +33,13 @@ async def test_a_head_that_is_too_large_is_refused(gateway, worker):
     assert (await get("/healthz", headers={f"X-{number}": "x" for number in range(40)})).status_code == 200
 
 
+async def test_a_refusal_of_the_head_reaches_who_has_sent_a_body(gateway, worker):
+    body = b"x" * 900_000
+    for _ in range(20):
+        refused = await gateway.http.post("/v1/checks", params={"run": "r" * 3_000}, content=body)
+        _is_problem(refused, 414, "sources belong into the body")
+
+
 async def test_what_is_no_request_at_all_is_told_so(gateway):
     for head in (b"GET / HTTP/1.1\r\nX: " + b"x" * 40_000 + b"\r\n", b"nonsense\r\n\r\n"):
         status, problem = await _raw(gateway, head)
@@ -45,7 +52,7 @@ async def test_a_body_of_another_type_is_not_read_as_json(gateway, worker, media
     response = await gateway.http.post(
         "/v1/checks", content=json.dumps(CHECK), headers={"Content-Type": f"{media_type}; charset=utf-8"}
     )
-    _is_problem(response, 415, f"the body is {media_type}; send JSON")
+    _is_problem(response, 415, f"the body is {media_type}; send it with `Content-Type: application/json`")
     assert worker.seen == []
     for fine in ("application/json", "Application/JSON; charset=utf-8"):
         response = await gateway.http.post(

@@ -41,9 +41,11 @@ _WHY = {
     404: "No such check.",
     409: "The check id is in use for other content.",
     413: "The body is too large.",
+    414: "The path or the query is too long; sources belong into the body.",
     415: "The body is not JSON by its Content-Type.",
     422: "The task is at fault: its reference fails, or there is none.",
     429: "As much is queued or waits as may; see Retry-After.",
+    431: "There are too many headers, or they are too long.",
     503: "No live executor of the needed kind, or the bus is out of reach; see Retry-After.",
     504: "No verdict before the deadline.",
 }
@@ -66,12 +68,12 @@ def problem_response(request: GatewayRequest, error: Exception) -> Response[byte
 
 
 def problems(*statuses: int) -> dict[int, ResponseSpec]:
-    """Errors for the OpenAPI document; 400, 401 and 403 are everywhere."""
+    """Errors for the OpenAPI document; what any request may get is everywhere."""
     return {
         status: ResponseSpec(
             Problem, description=_WHY[status], media_type=PROBLEM_JSON, generate_examples=False
         )
-        for status in (400, 401, 403, *statuses)
+        for status in (400, 401, 403, 414, 431, *statuses)
     }
 
 

@@ -54,7 +54,7 @@ _STATUSES = {
     HTTPStatus.SERVICE_UNAVAILABLE: "Our failure, or no live executor; see Retry-After.",
     HTTPStatus.GATEWAY_TIMEOUT: "No verdict before the deadline.",
 }
-_RESPONSES = {status: spec for status, spec in problems().items() if status in (401, 403)} | {
+_RESPONSES = {status: spec for status, spec in problems().items() if status != 400} | {
     int(status): ResponseSpec(LegacyAnswer, description=text, generate_examples=False)
     for status, text in _STATUSES.items()
 }
