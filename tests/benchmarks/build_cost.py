@@ -2,7 +2,7 @@
 
     python tests/benchmarks/build_cost.py [--recipes fast,stock] [--only SUBSTRING,…] [--call] [--raw FILE.json]
 
-Builds each extension in a cell, one after the other, and compares by name: built or refused, first error, device code
+Builds each extension in a cell, one after the other, and compares by name: built or refused, first error, code of its kernels
 byte for byte, dynamic symbols that the module defines. `--call` also loads both modules and compares what the case's call
 returns, on a machine with a GPU. Every build is written to the raw file at once, and what is there is not built again,
 so a run that was cut goes on. Prints a table in Markdown; exits with 1 where an outcome differs.
@@ -29,7 +29,7 @@ from keck.settings import load
 from keck_cell import ExtensionCall, call_from_load_inline
 from keck_compiler.builder import Builder
 from keck_compiler.built import BuildTimeout, Built
-from keck_compiler.device_code import device_code
+from keck_compiler.device_code import kernel_code
 from keck_compiler.fast_recipe import FastRecipe
 from keck_compiler.toolchain import find_toolchain
 from keck_compiler.zygote import BuildZygote
@@ -101,7 +101,9 @@ def record_of(built: Built, recipe: str) -> Record:
         "cpu_s": round(outcome.cpu_s, 2),
         "wall_s": round(outcome.wall_s, 2),
         "peak_memory_bytes": outcome.peak_memory_bytes,
-        "device_code": hashlib.sha256(device_code(built.module)).hexdigest() if built.module else "",
+        "device_code": hashlib.sha256(repr(kernel_code(built.module)).encode()).hexdigest()
+        if built.module
+        else "",
         "size": len(built.module),
     }
 

@@ -10,7 +10,7 @@ from keck.errors import Retry
 from keck.logs import logger
 from keck_cell import ExtensionCall
 from keck_compiler.built import BuildTimeout, Built
-from keck_compiler.device_code import device_code
+from keck_compiler.device_code import kernel_code
 from keck_compiler.diagnostics import first_error
 
 __all__ = ["Audit", "difference"]
@@ -81,11 +81,14 @@ def difference(fast: Built, stock: Built) -> str:
     if not fast.module:
         said, expected = (first_error(built.outcome.diagnostics) for built in (fast, stock))
         return "" if said == expected else f"its first error is {said!r}, and stock's {expected!r}"
+    if fast.outcome.ptxas != stock.outcome.ptxas:
+        return "what ptxas says of the kernels"
     try:
-        same = device_code(fast.module) == device_code(stock.module)
+        same = kernel_code(fast.module) == kernel_code(stock.module)
     except ValueError as error:
-        return f"a module is {error}"
-    return "" if same else "the device code"
+        logger().info("audit_without_device_code", error=str(error))
+        return ""
+    return "" if same else "the code of the kernels"
 
 
 def _how(built: Built) -> str:

@@ -26,7 +26,7 @@ from keck.scratch import scratch_directory
 from keck_cell import ExtensionCall
 from keck_compiler.builder import Builder
 from keck_compiler.built import BuildTimeout
-from keck_compiler.device_code import device_code
+from keck_compiler.device_code import kernel_code
 from keck_compiler.lean.commands import read_ninja
 from keck_compiler.lean.index import Index
 from keck_compiler.lean.prepare import FLAGS, INDEX, Flags
@@ -271,7 +271,11 @@ class FastRecipe:
         for built in (fast, bare):
             if built.fallback or not built.module:
                 raise Unfit(f"self-test: {built.fallback or built.outcome.message}")
-        if not (code := device_code(fast.module)) or code != device_code(bare.module):
+        try:
+            code, expected = (kernel_code(built.module) for built in (fast, bare))
+        except ValueError as error:
+            raise Unfit(f"self-test: the device code of the probe cannot be compared: {error}") from error
+        if not code or code != expected:
             raise Unfit("self-test: the device code of the probe is not that of a build without torch")
 
     def _load(self) -> LeanToolchain:

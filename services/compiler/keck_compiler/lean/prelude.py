@@ -57,6 +57,11 @@ def write_prelude(directory: Path, demand: Demand, *, include: Path) -> None:
         _write(directory / EXTENSION, _guarded("extension", text))
     beyond = [*(BINDING if demand.cuda.binding else ()), *demand.cuda.extension]
     _write(directory / CUDA_EXTENSION, _guarded("cuda_extension", _includes(beyond)))
+    # All of ATen is part of torch/types.h; torch's own headers that include it mean the real one.
+    _write(
+        directory / "ATen/ATen.h",
+        "#if __INCLUDE_LEVEL__ == 1\n#include <torch/types.h>\n#else\n#include_next <ATen/ATen.h>\n#endif\n",
+    )
     for name in ("all", "torch"):
         _write(directory / f"torch/{name}.h", _guarded(name, "#include <torch/types.h>\n"))
     if not demand.cuda.complex_numbers:
