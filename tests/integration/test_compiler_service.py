@@ -34,6 +34,15 @@ _SOURCE = """
 static PyModuleDef module = {PyModuleDef_HEAD_INIT, "NAME", nullptr, -1, nullptr};
 PyMODINIT_FUNC PyInit_NAME() { return PyModule_Create(&module); }
 """
+_SLOW_TO_COMPILE = """
+constexpr long spin(long seed) {
+    long sum = seed;
+    for (long i = 0; i < 500; ++i)
+        for (long j = 0; j < 500; ++j) sum += (i ^ j) % 7;
+    return sum;
+}
+static_assert(spin(0) > 0 && spin(1) > 0 && spin(2) > 0 && spin(3) > 0 && spin(4) > 0 && spin(5) > 0, "seconds of work for the compiler");
+"""
 
 
 async def _serve(bus: Bus, stop: asyncio.Event, settings: Settings) -> None:
@@ -222,7 +231,8 @@ async def test_a_compile_error_is_a_verdict_with_diagnostics_and_is_remembered(b
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("compiler")
 async def test_a_build_without_time_is_a_compile_timeout(bus: Bus) -> None:
-    event = await _submit(bus, _request(_with_extensions("slow"), compile_timeout_s=0.5))
+    request = _request(_with_extensions("slow", source=_SLOW_TO_COMPILE + _SOURCE), compile_timeout_s=0.5)
+    event = await _submit(bus, request)
     assert isinstance(event, EvalDone)
     assert event.verdict is Verdict.COMPILE_TIMEOUT
     assert event.message == "extension `slow`: the build took longer than 0.5 s"

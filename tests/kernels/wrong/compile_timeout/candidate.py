@@ -5,6 +5,14 @@ from torch.utils.cpp_extension import load_inline
 relu_source = """
 #include <torch/extension.h>
 
+constexpr long spin(long seed) {
+    long sum = seed;
+    for (long i = 0; i < 500; ++i)
+        for (long j = 0; j < 500; ++j) sum += (i ^ j) % 7;
+    return sum;
+}
+static_assert(spin(0) > 0 && spin(1) > 0 && spin(2) > 0 && spin(3) > 0 && spin(4) > 0 && spin(5) > 0, "seconds of work for the compiler");
+
 torch::Tensor relu_forward(torch::Tensor x) {
     auto input = x.contiguous();
     auto output = torch::empty_like(input);
