@@ -96,7 +96,7 @@ class NatsService:
     async def _reply(self, message: Msg, reply: EvalDone | ReplayProgress | ErrorReply) -> None:
         if not message.reply:
             return
-        is_json = _is_json(message)
+        is_json = _is_json(message.data)
         data = msgspec.json.encode(reply) if is_json else msgspec.msgpack.encode(reply)
         try:
             # Not `message.respond`: it would send the request's headers back.
@@ -105,7 +105,7 @@ class NatsService:
             logger().warning("reply_lost", error=str(error))
 
     async def _check(self, message: Msg) -> None:
-        body = _decoded(message, CheckBody)
+        body = _decoded(message.data, CheckBody)
         event = self._desk.request_of(body, lane="interactive")
         verdict = await self._desk.judge(event, id_is_callers=body.check_id is not None)
         if verdict is None:
@@ -113,7 +113,7 @@ class NatsService:
         await self._reply(message, verdict)
 
     async def _replay(self, message: Msg) -> None:
-        async with aclosing(self._desk.replays.run(_decoded(message, ReplayBody))) as told:
+        async with aclosing(self._desk.replays.run(_decoded(message.data, ReplayBody))) as told:
             async for progress in told:
                 await self._reply(message, progress)
 
@@ -126,16 +126,16 @@ class NatsService:
         await self._reply(message, await self._desk.cancel(key, reason=order.reason, tell_workers=False))
 
 
-def _is_json(message: Msg) -> bool:
-    return message.data[:64].lstrip()[:1] == b"{"
+def _is_json(data: bytes) -> bool:
+    return data[:64].lstrip()[:1] == b"{"
 
 
-def _decoded(message: Msg, kind: type[_Body]) -> _Body:
-    if len(message.data) > MAX_BODY_BYTES:
+def _decoded(data: bytes, kind: type[_Body]) -> _Body:
+    if len(data) > MAX_BODY_BYTES:
         raise HTTPException(status_code=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     try:
-        if _is_json(message):
-            return msgspec.json.decode(message.data, type=kind)
-        return msgspec.msgpack.decode(message.data, type=kind)
+        if _is_json(data):
+            return msgspec.json.decode(data, type=kind)
+        return msgspec.msgpack.decode(data, type=kind)
     except DECODING_ERRORS as error:  # a ValidationError is a DecodeError as well
         raise BadRequest(f"body: {error}; send what the HTTP route takes, as JSON or msgpack") from error

@@ -196,7 +196,11 @@ async def test_a_check_past_its_deadline_is_a_504(start_gateway, worker):
     await gateway.sees(executors=1)
     response = await gateway.http.post("/compute_score", data=BOTH | {"cuda_code": "#!hold"})
     assert response.status_code == 504
-    assert response.json()["msg"].startswith("failed: infrastructure: no verdict")
+    # Whoever is first says so: the waiting request, or the gateway that ends what is past its deadline.
+    told = response.json()["msg"]
+    assert told.startswith(
+        ("failed: infrastructure: no verdict", "failed: infrastructure: deadline_exceeded")
+    )
 
 
 async def test_a_kind_that_is_registered_has_its_route(start_gateway, make_worker, monkeypatch):
