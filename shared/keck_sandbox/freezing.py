@@ -15,12 +15,16 @@ _STOPPED = (b"T", b"t")
 _GONE = (b"Z", b"X")
 _DYING_S = 0.1
 
+_Thread = tuple[int, str]
+_Look = tuple[bool, bytes]
+"""Whether it stands still, and how often it was given a processor."""
+
 
 class Stop:
     """What a confirmed stop looked like, to tell afterwards whether it lasted."""
 
-    def __init__(self, members: set[int]) -> None:
-        self._looks = _looks(members)
+    def __init__(self, looks: dict[_Thread, _Look]) -> None:
+        self._looks = looks
 
     def lasted(self) -> bool:
         """Whether no thread that stood still has had a processor since, and all of them still stand.
@@ -40,15 +44,14 @@ class Stop:
         return any(now.get(thread, look) != look for thread, look in self._looks.items())
 
 
-_Thread = tuple[int, str]
-_Look = tuple[bool, bytes]
-"""Whether it stands still, and how often it was given a processor."""
-
-
 def _looks(members: set[int]) -> dict[_Thread, _Look]:
     threads = [(pid, thread) for pid in members for thread in _threads(pid)]
     seen = {(pid, thread): _look(f"/proc/{pid}/task/{thread}") for pid, thread in threads}
     return {thread: look for thread, look in seen.items() if look is not None}
+
+
+def _all_stand(looks: dict[_Thread, _Look]) -> bool:
+    return all(stands for stands, _ in looks.values())
 
 
 def _look(task: str) -> _Look | None:
@@ -73,23 +76,11 @@ def _turns(task: str) -> bytes:
     return turns if ran_ns != b"0" else b""  # a kernel that does not count: its state has to do
 
 
-def _threads_stopped(pid: int) -> bool:
-    return all(_stopped(f"/proc/{pid}/task/{thread}/stat") for thread in _threads(pid))
-
-
 def _threads(pid: int) -> list[str]:
     try:
         return os.listdir(f"/proc/{pid}/task")
     except OSError:
-        return []  # gone: as stopped as can be
-
-
-def _stopped(stat: str) -> bool:
-    try:
-        with open(stat, "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] in (*_STOPPED, *_GONE)
-    except OSError:
-        return True  # this thread is gone; its siblings may well be running
+        return []
 
 
 def freeze(leader: int, *, timeout_s: float = 1.0, family: bool = True) -> Stop | None:
@@ -109,13 +100,13 @@ def freeze(leader: int, *, timeout_s: float = 1.0, family: bool = True) -> Stop 
         for pid in members:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGSTOP)
-        while not all(_threads_stopped(pid) for pid in members):
+        while not _all_stand(looks := _looks(members)):
             if time.monotonic() > until:
                 return None
         # A child forked between the look and the stop would run on: look again until nothing is new.
         found = cell_members(leader) if family else members
         if found <= members:
-            return Stop(members)
+            return Stop(looks)
         members = found
 
 

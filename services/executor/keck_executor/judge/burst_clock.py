@@ -27,8 +27,8 @@ from keck_executor.judge.inputs import InputSet, checked_view
 from keck_executor.judge.link import BrokenProtocol, OutOfBudget, Side
 from keck_executor.judge.outputs import JudgedSet, Ledger, require_same_form
 from keck_executor.judge.side import IN_ARENA, JITTER_SLOTS, OUT_ARENA, CheckedSide, require_settled
-from keck_executor.judge.single_clock import Samples
-from keck_executor.judge.stats import is_settled
+from keck_executor.judge.single_clock import AGAIN, Samples
+from keck_executor.judge.stats import GAIN, is_settled
 from keck_executor.judge.supply import Batch, Supply
 from keck_executor.judge.timing_flags import BUSY_S
 from keck_executor.judge.traps import Commit, RedZones, flat_bytes, poison_all
@@ -52,9 +52,6 @@ _FEW_CALLS = 10
 """Enough, once it has taken that long and the medians are settled: a slow kernel needs no hundred calls."""
 _NULL_BURSTS = 5
 _ALONE = 15
-_AGAIN = 7
-_GAIN = 1.05
-"""Above this it is worth looking whether calls gain by being enqueued together."""
 _SPOT_CHECKS = 4
 _PLAN_TRIES = 8
 _AGREEMENT = 0.8
@@ -183,13 +180,14 @@ class BurstClock:
             done += 1
             if done == trap_after + 1:
                 self._spring_trap(candidate, plans["candidate"])
-            if done == _MIN_BURSTS and self._is_planned_short(samples):
-                # Much faster than when it was planned: bursts as short as these have too much edge.
+            if done == _MIN_BURSTS:
                 k = min(self._k_limit, self._k_for(median(samples.candidate)))
-                plans["candidate"] = _Plan(k, plans["candidate"].slot)
-                samples, done = self._samples(plans), 0
+                if samples.calls_at_once < _SHORT * k:
+                    # Much faster than when it was planned: bursts as short as these have too much edge.
+                    plans["candidate"] = _Plan(k, plans["candidate"].slot)
+                    samples, done = self._samples(plans), 0
         samples.null_s = self._nulls.get((plans["candidate"].k, 0, False), 0.0)
-        if median(samples.reference) > _GAIN * median(samples.candidate):
+        if median(samples.reference) > GAIN * median(samples.candidate):
             self._time_alone(candidate, reference, plans, samples)
         if last:
             self._end(candidate, plans["candidate"])
@@ -197,15 +195,16 @@ class BurstClock:
 
     def _samples(self, plans: dict[Side, _Plan]) -> Samples:
         at_once = plans["candidate"].k
-        return Samples(batch="burst", calls_at_once=at_once, uncertainty_s=self._device.edge_s / at_once)
+        return Samples(
+            batch="burst",
+            calls_at_once=at_once,
+            reference_at_once=plans["reference"].k,
+            uncertainty_s=self._device.edge_s / at_once,
+        )
 
     def _k_for(self, per_call_s: float) -> int:
         """Calls in a burst that lasts many times what its edges are worth."""
         return max(1, round(_EDGES_PER_BURST * self._device.edge_s / max(per_call_s, 1e-7)))
-
-    def _is_planned_short(self, samples: Samples) -> bool:
-        wanted = min(self._k_limit, self._k_for(median(samples.candidate)))
-        return samples.calls_at_once < _SHORT * wanted
 
     @staticmethod
     def _is_enough(samples: Samples, done: int, spent_s: float, *, calls: int, budget_s: float) -> bool:
@@ -222,7 +221,7 @@ class BurstClock:
         """Seconds a call of the reference's, in bursts of k, once the candidate is gone with all it left on the device."""
         plan = _Plan(k, 0)
         found: list[float] = []
-        while len(found) < _AGAIN:
+        while len(found) < AGAIN:
             batch = self._old_batch(k)
             try:
                 seconds = self._burst(reference, plan, batch).seconds - self._null(reference, plan, batch)
@@ -252,7 +251,6 @@ class BurstClock:
                 samples.candidate_calls += plan.k
                 samples.busy_s.append(burst.busy_s)
             else:
-                samples.reference_at_once = plan.k
                 samples.reference.append(per_call)
                 samples.reference_events.append(burst.events_s / plan.k)
                 samples.reference_calls += plan.k

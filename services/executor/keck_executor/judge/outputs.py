@@ -15,6 +15,7 @@ from keck_executor.judge.failure import Failed
 from keck_executor.judge.inputs import InputSet
 from keck_executor.judge.null_answers import Null, is_nearer
 from keck_executor.judge.scaled import Allowance, compare_scaled
+from keck_executor.runner.tree import dtype_name
 from keck_executor.runner.wire import Node, NodeKind, TensorRecord
 
 __all__ = ["Expected", "JudgedSet", "Ledger", "require_same_form", "require_tensors", "structure_of"]
@@ -90,7 +91,7 @@ def require_same_form(nodes: Sequence[Node], records: Sequence[TensorRecord], ex
                 f"{where} has shape {list(record.shape)}; the reference's has {list(tensor.shape)}",
                 correct=False,
             )
-        wanted = str(tensor.dtype).removeprefix("torch.")
+        wanted = dtype_name(tensor.dtype)
         if record.dtype != wanted:
             raise Failed(
                 Verdict.DTYPE_MISMATCH,

@@ -27,6 +27,7 @@ from keck_executor.judge.roofline import bytes_that_matter, floor_of
 from keck_executor.judge.side import IN_ARENA, CheckedSide, SingleCall
 from keck_executor.judge.single_clock import Samples, check_call, reference_singles, time_singles
 from keck_executor.judge.stats import (
+    GAIN,
     charged_s,
     interval_at_least,
     interval_ms,
@@ -52,7 +53,6 @@ _PROFILE_S = 30.0
 _SETS_TO_PERTURB = 2
 _TIMING_MAX_S = 2.0
 _MERGED = 1.1
-_GAIN = 1.05
 
 
 class Session:
@@ -119,7 +119,7 @@ class Session:
         Raises:
             Failed: the candidate or the reference did; everything found until then stays readable.
         """
-        self._quiet_at_first = self._device.busy_s() <= BUSY_S
+        self._quiet_at_first = self._device.bursts and self._device.busy_s() <= BUSY_S
         self._phase("load", "loading candidate and reference", self._load)
         self._phase("correctness", "comparing outputs over secret inputs", self._check_correctness)
         if self._job.options.timed_calls:
@@ -129,7 +129,7 @@ class Session:
         self.stage = "done"
         if asks_for_trace(self._job):
             self._take_trace()
-        if self.timing is not None and self.timing.speedup > _GAIN:
+        if self.timing is not None and self.timing.speedup > GAIN:
             self._time_reference_again()
 
     def close(self) -> None:
@@ -312,7 +312,7 @@ class Session:
         reference = interval_ms(samples.reference, calls=samples.reference_calls)
         uncertainty_ms = 1e3 * samples.uncertainty_s
         alone, charged_ms = _alone_of(samples)
-        charged = candidate if charged_ms is None else interval_at_least(candidate, charged_ms)
+        charged = interval_at_least(candidate, charged_ms or 0.0)
         speedup = speedup_of(charged, reference, uncertainty_ms=uncertainty_ms)
         events = None
         if samples.candidate_events:
@@ -350,11 +350,7 @@ class Session:
         after = interval_ms(again, calls=len(again) * samples.reference_at_once)
         if not is_slowed(timing.reference_ms, after):
             return
-        charged = (
-            timing.candidate_ms
-            if timing.charged_ms is None
-            else interval_at_least(timing.candidate_ms, timing.charged_ms)
-        )
+        charged = interval_at_least(timing.candidate_ms, timing.charged_ms or 0.0)
         speedup = speedup_of(charged, after, uncertainty_ms=timing.uncertainty_ms)
         self.timing = msgspec.structs.replace(
             timing, reference_ms=after, speedup=speedup.estimate, speedup_lower=speedup.lower

@@ -16,7 +16,7 @@ from keck_executor.judge.failure import Failed, failure_of
 from keck_executor.judge.inputs import Form, InputSet, checked_view
 from keck_executor.judge.link import BrokenProtocol, RunnerLink
 from keck_executor.judge.traps import Commit, RedZones, poison
-from keck_executor.runner.tree import nodes_to_json
+from keck_executor.runner.tree import dtype_name, nodes_to_json
 from keck_executor.runner.wire import ALIGNMENT, Node, ProtocolError, Reply, Status, align
 
 __all__ = [
@@ -224,7 +224,7 @@ class CheckedSide:
             self.memory(OUT_ARENA)[place : place + raw.numel()].copy_(raw)
         self.device.synchronize()
         tensors = [
-            [str(output.dtype).removeprefix("torch."), list(output.shape), place]
+            [dtype_name(output.dtype), list(output.shape), place]
             for place, output in zip(places, outputs, strict=True)
         ]
         reply = self.link.ask(

@@ -20,13 +20,14 @@ from keck_executor.judge.stats import spread
 from keck_executor.judge.supply import Supply
 from keck_executor.runner.wire import Status
 
-__all__ = ["Samples", "check_call", "reference_singles", "time_singles"]
+__all__ = ["AGAIN", "Samples", "check_call", "reference_singles", "time_singles"]
 
 _NULL_CALLS = 15
 _NULL_SHARE = 0.3
 _MIN_PAIRS = 5
 _AT_ONCE = 8
-_AGAIN = 7
+AGAIN = 7
+"""Measurements of the reference once the candidate is gone."""
 _LAST_AFTER = 3
 
 
@@ -152,7 +153,7 @@ def time_singles(
 
 def reference_singles(reference: CheckedSide, inputs: InputSet, *, null_s: float) -> list[float]:
     """Seconds of a few calls of the reference, once the candidate is gone with all it left behind."""
-    return [max(0.0, _reference_call(reference, inputs) - null_s) for _ in range(_AGAIN)]
+    return [max(0.0, _reference_call(reference, inputs) - null_s) for _ in range(AGAIN)]
 
 
 class _Pairs:

@@ -11,6 +11,7 @@ from statistics import median
 from keck.messages import Interval
 
 __all__ = [
+    "GAIN",
     "SHORT_MS",
     "Speedup",
     "charged_s",
@@ -23,6 +24,8 @@ __all__ = [
     "spread",
 ]
 
+GAIN = 1.05
+"""Above this it is worth asking where a speedup comes from."""
 _SETTLED = 0.025
 _SLOWED = 1.05
 SHORT_MS = 3e-3

@@ -20,7 +20,14 @@ import torch
 from keck_executor.runner.memory import DeviceFlags, Exporter, attach
 from keck_executor.runner.trace import profiled, traced
 from keck_executor.runner.trace_lines import pack_trace
-from keck_executor.runner.tree import Unsupported, fills_its_extent, flatten, nodes_from_json, rebuild
+from keck_executor.runner.tree import (
+    Unsupported,
+    dtype_name,
+    fills_its_extent,
+    flatten,
+    nodes_from_json,
+    rebuild,
+)
 from keck_executor.runner.user_code import (
     MissingName,
     draw_inputs,
@@ -170,7 +177,7 @@ class Runner:
         identity, offset = hashlib.sha256(), 0
         for name, value in tensors.items():
             nbytes = _dense_bytes(value)
-            identity.update(json.dumps([name, _name(value.dtype), list(value.shape)]).encode())
+            identity.update(json.dumps([name, dtype_name(value.dtype), list(value.shape)]).encode())
             room = arena is not None and offset + nbytes <= arena.numel()
             if room and command["copy"] != "no":
                 assert arena is not None
@@ -191,12 +198,10 @@ class Runner:
         if len(names) > MAX_TENSORS:
             raise Unsupported(f"a model with more than {MAX_TENSORS} buffers")
         tensors = [found[name].detach() for name in names]
-        kinds = [[name, _name(t.dtype), list(t.shape)] for name, t in zip(names, tensors, strict=True)]
+        kinds = [[name, dtype_name(t.dtype), list(t.shape)] for name, t in zip(names, tensors, strict=True)]
         digest = hashlib.sha256(json.dumps(kinds).encode()).digest()
         if command["arena"] is None:
-            needed = 0
-            for tensor in tensors:
-                needed = align(needed + _dense_bytes(tensor))
+            needed = _laid_out(tensors)[1]
             return _ok(text=digest, numbers=(float(len(names)), float(needed)))
         records, needed = self._put(tensors, self._arenas[command["arena"]], 0)
         self._synchronize()
@@ -323,13 +328,8 @@ class Runner:
     def _hold(self, output: object) -> Reply:
         """The reply to a call: what it returned, and how it will lie in memory."""
         nodes, self._held = flatten(output, sort_keys=True)
-        records: list[TensorRecord] = []
-        offset = 0
-        for tensor in self._held:
-            record = replace(_record(tensor, offset=offset), nbytes=_dense_bytes(tensor))
-            records.append(record)
-            offset = align(offset + record.nbytes)
-        return _ok(nodes=nodes, tensors=tuple(records), numbers=(0.0, float(offset)))
+        records, needed = _laid_out(self._held)
+        return _ok(nodes=nodes, tensors=tuple(records), numbers=(0.0, float(needed)))
 
     def _put_held(self, command: dict[str, Any], _: list[int]) -> Reply:
         """Copy what the last call returned to where it is wanted; the device is idle afterwards."""
@@ -410,15 +410,12 @@ class Runner:
         self, tensors: list[torch.Tensor], out: torch.Tensor, base: int, *, room: int | None = None
     ) -> tuple[list[TensorRecord], int]:
         """Copy outputs densely to the arena as far as they fit; their records, and the bytes all of them need."""
-        records, offset = [], base
         limit = out.numel() if room is None else min(out.numel(), base + room)
-        for tensor in tensors:
-            record = replace(_record(tensor, offset=offset), nbytes=_dense_bytes(tensor))
-            if offset + record.nbytes <= limit:
-                _dense(out, offset, tensor.dtype, tensor.shape).copy_(tensor)
-            records.append(record)
-            offset = align(offset + record.nbytes)
-        return records, offset - base
+        records, end = _laid_out(tensors, base)
+        for tensor, record in zip(tensors, records, strict=True):
+            if record.offset + record.nbytes <= limit:
+                _dense(out, record.offset, tensor.dtype, tensor.shape).copy_(tensor)
+        return records, end - base
 
     def _profile(self, command: dict[str, Any], _: list[int]) -> Reply:
         on_cuda = self._device.type == "cuda"
@@ -478,13 +475,9 @@ def _widened(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.double() if tensor.is_floating_point() else tensor
 
 
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
 def _record(tensor: torch.Tensor, *, offset: int) -> TensorRecord:
     nbytes = _extent(tensor) if tensor.numel() else 0
-    return TensorRecord(_name(tensor.dtype), tuple(tensor.shape), tuple(tensor.stride()), offset, nbytes)
+    return TensorRecord(dtype_name(tensor.dtype), tuple(tensor.shape), tuple(tensor.stride()), offset, nbytes)
 
 
 def _in_place(tensor: torch.Tensor, exporter: Exporter, weights: frozenset[int]) -> TensorRecord:
@@ -495,6 +488,16 @@ def _in_place(tensor: torch.Tensor, exporter: Exporter, weights: frozenset[int])
         return _record(tensor, offset=0)
     handle, offset = found
     return replace(_record(tensor, offset=offset), flags=FLAG_IN_PLACE, handle=handle)
+
+
+def _laid_out(tensors: list[torch.Tensor], base: int = 0) -> tuple[list[TensorRecord], int]:
+    """Where they lie if they are copied densely from `base` on, one after the other; and where that ends."""
+    records, offset = [], base
+    for tensor in tensors:
+        record = replace(_record(tensor, offset=offset), nbytes=_dense_bytes(tensor))
+        records.append(record)
+        offset = align(offset + record.nbytes)
+    return records, offset
 
 
 def _dense_bytes(tensor: torch.Tensor) -> int:

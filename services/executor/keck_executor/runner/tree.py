@@ -22,7 +22,15 @@ from keck_executor.runner.wire import (
     NodeKind,
 )
 
-__all__ = ["Unsupported", "fills_its_extent", "flatten", "nodes_from_json", "nodes_to_json", "rebuild"]
+__all__ = [
+    "Unsupported",
+    "dtype_name",
+    "fills_its_extent",
+    "flatten",
+    "nodes_from_json",
+    "nodes_to_json",
+    "rebuild",
+]
 
 _INT64 = struct.Struct("<q")
 _DOUBLE = struct.Struct("<d")
@@ -105,12 +113,17 @@ def _string(text: str) -> Node:
     return Node(NodeKind.STRING, text=text)
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """As records and commands have it: ``float32``."""
+    return str(dtype).removeprefix("torch.")
+
+
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.layout is not torch.strided or tensor.is_quantized:
         raise Unsupported("a sparse or quantised tensor")
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
         raise Unsupported(f"a tensor of the subclass {type(tensor).__name__}")
-    dtype = str(tensor.dtype).removeprefix("torch.")
+    dtype = dtype_name(tensor.dtype)
     if dtype not in DTYPES:
         raise Unsupported(f"a tensor of {dtype}")
     if tensor.dim() > MAX_DIMS:
