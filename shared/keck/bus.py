@@ -195,7 +195,7 @@ class Bus:
         Raises:
             Unavailable: neither stored nor known to be decided.
         """
-        subject = subjects.eval_done(subjects.CheckKey(event.run, event.check_id, event.generation))
+        subject = subjects.eval_done(subjects.CheckKey.of(event))
         payload = encode(event)
         headers = {subjects.MSG_ID: subject, subjects.EXPECTED_LAST_SUBJECT_SEQUENCE: "0"}
         try:
@@ -243,7 +243,7 @@ class Bus:
         subscription = await self.nc.subscribe(f"{inbox}.*", cb=answered)
         try:
             for number, event in enumerate(events):
-                subject = subjects.eval_done(subjects.CheckKey(event.run, event.check_id, event.generation))
+                subject = subjects.eval_done(subjects.CheckKey.of(event))
                 headers = {subjects.MSG_ID: subject, subjects.EXPECTED_LAST_SUBJECT_SEQUENCE: "0"}
                 await self.nc.publish(subject, encode(event), f"{inbox}.{number}", headers=headers)
             if events:

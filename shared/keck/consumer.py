@@ -244,7 +244,7 @@ class Consumer(Generic[_E]):
         with structlog.contextvars.bound_contextvars(
             check_id=event.check_id, run=event.run, attempt=attempt, stage=self._stage
         ):
-            if await self._bus.is_decided(_key_of(event)):
+            if await self._bus.is_decided(CheckKey.of(event)):
                 # Cancelled, or an earlier delivery got that far and its acknowledgement was lost.
                 await self._settle(message.ack())
                 return
@@ -277,7 +277,7 @@ class Consumer(Generic[_E]):
         left_s = event.deadline - time.time()
         if left_s <= 0:
             return overdue(event, _DOING[self._stage])
-        key = _key_of(event)
+        key = CheckKey.of(event)
         work = _Work(asyncio.ensure_future(self._handle(event, attempt)))
         self._working[key] = work
         try:
@@ -314,7 +314,7 @@ class Consumer(Generic[_E]):
         except BadRequest as error:
             logger().warning("cancel_unreadable", subject=message.subject, error=str(error))
             return
-        work = self._working.get(CheckKey(cancel.run, cancel.check_id, cancel.generation))
+        work = self._working.get(CheckKey.of(cancel))
         if work is not None and not work.task.done():
             work.cancelled_by = cancel
             work.task.cancel()
@@ -358,10 +358,6 @@ class Consumer(Generic[_E]):
         except (nats.errors.Error, TimeoutError) as error:
             # Not its text: nats-py puts the whole message into it, sources included.
             logger().warning("acknowledgement_lost", error=type(error).__name__)
-
-
-def _key_of(event: CheckRequested | CompileDone) -> CheckKey:
-    return CheckKey(event.run, event.check_id, event.generation)
 
 
 def _as_retry(error: Exception, attempt: int) -> Retry:

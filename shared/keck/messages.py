@@ -65,6 +65,7 @@ __all__ = [
     "encode",
     "new_check_id",
     "new_request",
+    "progress_of",
     "to_json",
     "verdict_of",
 ]
@@ -84,6 +85,7 @@ Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
 """A sha256 in hex. The object store's subjects are made of it."""
 Lane = Literal["interactive", "bulk"]
 Stage = Literal["format", "compile", "load", "correctness", "timing", "done"]
+ProgressStage = Literal["queued", "format", "compile", "compiled", "load", "correctness", "timing"]
 _Seconds = Annotated[float, msgspec.Meta(ge=0.001, le=86_400.0)]
 _UnixTime = Annotated[float, msgspec.Meta(ge=-1e11, le=1e11)]
 """Seconds; neither infinite nor no number, which JSON shows as null and no client reads back."""
@@ -489,7 +491,7 @@ class CheckProgress(msgspec.Struct, frozen=True, kw_only=True, tag_field="type",
     check_id: Name
     run: Name
     generation: int
-    stage: Literal["queued", "format", "compile", "compiled", "load", "correctness", "timing"]
+    stage: ProgressStage
     message: str
     at: _UnixTime
     """Unix seconds."""
@@ -652,7 +654,7 @@ def decode_verdict(data: bytes, *, of: CheckKey) -> EvalDone:
         BadRequest: the bytes are no verdict.
     """
     event = decode(data, EvalDone)
-    named = CheckKey(event.run, event.check_id, event.generation)
+    named = CheckKey.of(event)
     if named != of:
         raise Misaddressed(f"the verdict on the subject of {of} is that of {named}")
     return event
@@ -713,6 +715,27 @@ def new_request(
         return decode(encode(request), CheckRequested)
     except UnicodeEncodeError as error:
         raise BadRequest("sources must be valid Unicode text (a lone surrogate was found)") from error
+
+
+def progress_of(
+    event: CheckRequested | CompileDone,
+    stage: ProgressStage,
+    message: str,
+    *,
+    worker: str = "",
+    target: str = "",
+) -> CheckProgress:
+    """How far a check is, as of now."""
+    return CheckProgress(
+        check_id=event.check_id,
+        run=event.run,
+        generation=event.generation,
+        stage=stage,
+        message=message,
+        at=time.time(),
+        worker=worker,
+        target=target,
+    )
 
 
 def verdict_of(

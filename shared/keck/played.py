@@ -23,7 +23,7 @@ from nats.aio.msg import Msg
 from keck.bus import Bus
 from keck.errors import Unavailable
 from keck.fleet import Beat, Fleet
-from keck.messages import CheckProgress, CheckRequested, EvalDone, Heartbeat, decode
+from keck.messages import CheckRequested, EvalDone, Heartbeat, decode, progress_of
 from keck.streams import provision
 from keck.testing import NatsServer, sample_eval_done, wait_until
 
@@ -171,16 +171,7 @@ class PlayedSystem:
         event = self.answer(request)
         if event is None:
             return
-        await self._connected.publish_progress(
-            CheckProgress(
-                check_id=request.check_id,
-                run=request.run,
-                generation=request.generation,
-                stage="correctness",
-                message="",
-                at=time.time(),
-            )
-        )
+        await self._connected.publish_progress(progress_of(request, "correctness", ""))
         await self._connected.publish_terminal(event)
 
     async def _gateway_url(self, pid: int) -> str:

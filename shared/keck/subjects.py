@@ -17,7 +17,7 @@ keck.replay                                  anybody (request, many replies)    
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 __all__ = [
     "ARTIFACTS_BUCKET",
@@ -89,12 +89,28 @@ MSG_ID: Final = "Nats-Msg-Id"
 EXPECTED_LAST_SUBJECT_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
 
 
+class _Named(Protocol):
+    """An event of a check, whichever."""
+
+    @property
+    def run(self) -> str: ...
+    @property
+    def check_id(self) -> str: ...
+    @property
+    def generation(self) -> int: ...
+
+
 class CheckKey(NamedTuple):
     """What names one generation of one check."""
 
     run: str
     check_id: str
     generation: int
+
+    @classmethod
+    def of(cls, event: _Named) -> CheckKey:
+        """The check that an event is of."""
+        return cls(event.run, event.check_id, event.generation)
 
 
 def check_requested(lane: str, run: str, check_id: str) -> str:

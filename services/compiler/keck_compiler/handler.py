@@ -15,13 +15,13 @@ from keck.hashing import sha256_hex
 from keck.logs import logger
 from keck.messages import (
     INLINE_SOURCE_BYTES,
-    CheckProgress,
     CheckRequested,
     CompileDone,
     Durations,
     Hashes,
     Isolation,
     Source,
+    progress_of,
     verdict_of,
 )
 from keck.subjects import CheckKey
@@ -122,9 +122,7 @@ class Handler:
         await self.bus.publish(
             subjects.compile_done(ready.target.name, request.lane, request.run, request.check_id),
             event,
-            msg_id=subjects.build_id(
-                CheckKey(request.run, request.check_id, request.generation), rebuilds=request.rebuilds
-            ),
+            msg_id=subjects.build_id(CheckKey.of(request), rebuilds=request.rebuilds),
         )
         await self._progress(request, "compiled", _summary(ready), target=ready.target.name)
         logger().info(
@@ -146,16 +144,7 @@ class Handler:
         target: str = "",
     ) -> None:
         await self.bus.publish_progress(
-            CheckProgress(
-                check_id=request.check_id,
-                run=request.run,
-                generation=request.generation,
-                stage=stage,
-                message=message,
-                at=time.time(),
-                worker=self.worker,
-                target=target,
-            )
+            progress_of(request, stage, message, worker=self.worker, target=target)
         )
 
 

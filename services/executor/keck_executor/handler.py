@@ -15,7 +15,7 @@ from keck.errors import ArtifactCorrupt, ArtifactMissing, Retry
 from keck.kinds import kind_named
 from keck.kinds.lint import LINT
 from keck.logs import logger
-from keck.messages import CheckProgress, CompileDone, EvalDone, Isolation, Source
+from keck.messages import CompileDone, EvalDone, Isolation, Source, progress_of
 from keck.verdict import Verdict
 from keck_executor.gpu_processes import GpuProcesses
 from keck_executor.judge.job import Job, Phase
@@ -189,16 +189,7 @@ class Handler:
     async def _progress(self, event: CompileDone, phase: Phase) -> None:
         if phase.stage in ("load", "correctness", "timing"):
             await self._bus.publish_progress(
-                CheckProgress(
-                    check_id=event.check_id,
-                    run=event.run,
-                    generation=event.generation,
-                    stage=phase.stage,
-                    message=phase.message,
-                    at=time.time(),
-                    worker=self._worker,
-                    target=event.target,
-                )
+                progress_of(event, phase.stage, phase.message, worker=self._worker, target=event.target)
             )
 
     async def _clean_up(self, runners: list[PooledRunner]) -> None:

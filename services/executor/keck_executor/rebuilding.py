@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 from keck import subjects
 from keck.bus import Bus
 from keck.errors import QueueFull, Retry
 from keck.logs import logger
-from keck.messages import CheckProgress, CheckRequested, CompileDone, decode
+from keck.messages import CheckRequested, CompileDone, decode, progress_of
 from keck.subjects import CheckKey
 
 __all__ = ["BuildLost", "Rebuilding"]
@@ -35,7 +33,7 @@ class Rebuilding:
         request = None if event.rebuilds else await self._request(event)
         if request is None:
             raise Retry(str(why), delay_s=_DELAY_S, failure_kind="artifact_missing")
-        key = CheckKey(request.run, request.check_id, request.generation)
+        key = CheckKey.of(request)
         try:
             await self._bus.publish(
                 subjects.check_requested(request.lane, request.run, request.check_id),
@@ -46,14 +44,7 @@ class Rebuilding:
             raise Retry(f"{why}; {error}", delay_s=_DELAY_S, failure_kind="artifact_missing") from error
         logger().warning("build_lost", reason=str(why))
         await self._bus.publish_progress(
-            CheckProgress(
-                check_id=event.check_id,
-                run=event.run,
-                generation=event.generation,
-                stage="queued",
-                message="what was built is gone: it is built once more",
-                at=time.time(),
-            )
+            progress_of(event, "queued", "what was built is gone: it is built once more")
         )
 
     async def _request(self, event: CompileDone) -> CheckRequested | None:

@@ -69,9 +69,7 @@ class Admission:
             await self._bus.publish(
                 subjects.check_requested(request.lane, request.run, request.check_id),
                 request,
-                msg_id=subjects.request_id(
-                    subjects.CheckKey(request.run, request.check_id, request.generation)
-                ),
+                msg_id=subjects.request_id(subjects.CheckKey.of(request)),
             )
         except QueueFull as error:
             raise QueueFull(

@@ -24,7 +24,7 @@ from keck_gateway.replay import Replays
 from keck_gateway.run_stream import RunStreams
 from keck_gateway.waiters import Waiters
 
-__all__ = ["Desk", "key_of"]
+__all__ = ["Desk"]
 
 _DEADLINE_GRACE_S = 1.0
 """Workers answer a check that is past its deadline themselves; give that verdict a moment to arrive."""
@@ -78,7 +78,7 @@ class Desk:
     async def submit(self, request: CheckRequested, *, id_is_callers: bool) -> CheckKey:
         """Store a check for whoever may judge it, now or later."""
         await self.admission.admit(request, id_is_callers=id_is_callers)
-        return key_of(request)
+        return CheckKey.of(request)
 
     async def judge(
         self,
@@ -96,7 +96,7 @@ class Desk:
             DeadlineExceeded: without `wait_s`: the check's own deadline is over.
             Unavailable: nobody alive could judge it.
         """
-        key = key_of(request)
+        key = CheckKey.of(request)
         if id_is_callers and (event := await self._decided(request)):
             return event
         if needs_executor:
@@ -130,12 +130,7 @@ class Desk:
 
     async def _decided(self, request: CheckRequested) -> EvalDone | None:
         """The verdict this very check has already: told also when nobody is alive to judge."""
-        event = await self.waiters.stored(key_of(request))
+        event = await self.waiters.stored(CheckKey.of(request))
         if event is not None:
             await self.admission.is_known(request)  # raises if the verdict is another check's
         return event
-
-
-def key_of(request: CheckRequested) -> CheckKey:
-    """The name of a request's check."""
-    return CheckKey(request.run, request.check_id, request.generation)

@@ -122,7 +122,7 @@ class NatsService:
         order = decode(message.data, CheckCancel)
         if message.subject != subjects.cancel(order.run, order.check_id):
             raise BadRequest(f"the order is to cancel {order.run}.{order.check_id}, its subject another's")
-        key = CheckKey(order.run, order.check_id, order.generation)
+        key = CheckKey.of(order)
         await self._reply(message, await self._desk.cancel(key, reason=order.reason, tell_workers=False))
 
 

@@ -96,7 +96,7 @@ class Overdue:
             event = _decode(data)
         except DECODING_ERRORS:
             return  # whoever is given it buries it
-        key = CheckKey(event.run, event.check_id, event.generation)
+        key = CheckKey.of(event)
         if key not in self._waiting:
             heapq.heappush(self._due, (event.deadline, key))
         self._waiting[key] = event.deadline

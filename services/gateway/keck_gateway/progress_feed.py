@@ -65,7 +65,7 @@ class ProgressFeed:
         except BadRequest as error:
             logger().debug("progress_unreadable", subject=message.subject, error=str(error))
             return
-        key = CheckKey(progress.run, progress.check_id, progress.generation)
+        key = CheckKey.of(progress)
         self._last[key] = progress
         self._last.move_to_end(key)
         if len(self._last) > _REMEMBERED:

@@ -227,7 +227,7 @@ class _Replay:
 
     async def _is_wanted(self, work: CheckRequested | CompileDone) -> bool:
         """Whether it is selected, and was not met before: a server that restarted may have let a copy in."""
-        key = CheckKey(work.run, work.check_id, work.generation)
+        key = CheckKey.of(work)
         if work.generation != self._order.generation or key in self._seen:
             return False
         self._seen.add(key)
@@ -251,7 +251,7 @@ class _Replay:
         return msgspec.structs.replace(work, **changes)
 
     async def _publish(self, work: CheckRequested | CompileDone) -> None:
-        key = CheckKey(work.run, work.check_id, work.generation)
+        key = CheckKey.of(work)
         if await self._bus.is_decided(key):
             self._known += 1
             return

@@ -15,8 +15,9 @@ from keck.batches import Check
 from keck.errors import BadRequest, NotJudged
 from keck.hashing import digest_of
 from keck.messages import CheckRequested, EvalDone, Options, new_request
+from keck.subjects import CheckKey
 from keck.verdict import Verdict
-from keck_gateway.desk import Desk, key_of
+from keck_gateway.desk import Desk
 from keck_gateway.problems import Unjudgeable
 
 __all__ = ["require_reward", "score_of", "settings_in"]
@@ -73,7 +74,7 @@ async def _verdict(desk: Desk, check: Check, *, retries: int) -> EvalDone:
     event: EvalDone | None = None
     for attempt in range(_MOST_TRIES):
         request = _request(check, attempt)
-        stored = await desk.waiters.stored(key_of(request))
+        stored = await desk.waiters.stored(CheckKey.of(request))
         if stored is not None and stored.verdict in _PASSING:
             event = stored
             continue

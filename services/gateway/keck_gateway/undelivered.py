@@ -94,7 +94,7 @@ class Undelivered:
         await bury(self._bus, letter, stage=_STAGES[advisory.stream], reason=_REASON)
         try:
             event = _event_in(letter)
-            key = CheckKey(event.run, event.check_id, event.generation)
+            key = CheckKey.of(event)
             await self._closing.close(
                 key,
                 lambda event: lost(event, _REASON, failure_kind="worker_lost", attempts=advisory.deliveries),

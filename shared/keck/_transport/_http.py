@@ -78,7 +78,7 @@ class HttpTransport:
     async def submit(self, request: CheckRequested) -> CheckKey:
         """``POST /v1/checks``."""
         await self._ask("POST", "/v1/checks", json=_body(request))
-        return CheckKey(request.run, request.check_id, request.generation)
+        return CheckKey.of(request)
 
     async def submit_and_wait(self, request: CheckRequested) -> EvalDone:
         """``POST /v1/checks?wait=…``, then its events if that was too short; in bulk on a connection that many share."""
@@ -89,7 +89,7 @@ class HttpTransport:
         response = await self._ask("POST", "/v1/checks", json=_body(request), params=wait, timeout=timeout)
         if (verdict := _verdict_in(response)) is not None:
             return verdict
-        return await self._until_verdict(CheckKey(request.run, request.check_id, request.generation))
+        return await self._until_verdict(CheckKey.of(request))
 
     async def result(self, key: CheckKey) -> EvalDone:
         """``GET /v1/checks/{id}``, and its events if it is not decided yet."""

@@ -73,7 +73,7 @@ class NatsTransport:
 
     async def submit(self, request: CheckRequested) -> CheckKey:
         """Store the request; the same id twice is one check."""
-        key = CheckKey(request.run, request.check_id, request.generation)
+        key = CheckKey.of(request)
         await self._connected.publish(
             subjects.check_requested(request.lane, request.run, request.check_id),
             request,
@@ -97,7 +97,7 @@ class NatsTransport:
 
     async def follow(self, request: CheckRequested) -> AsyncGenerator[CheckProgress | EvalDone, None]:
         """Listen first, then store the request, so that no stage is missed."""
-        key = CheckKey(request.run, request.check_id, request.generation)
+        key = CheckKey.of(request)
         async with _Progress(self._connected, self._heard, key) as progress:
             await self.submit(request)
             async for event in progress:

@@ -12,7 +12,6 @@ from keck.errors import BadRequest
 from keck.messages import NAME_PATTERN, EvalDone
 from keck.subjects import CheckKey
 from keck_gateway.bodies import MAX_WAIT_S, Accepted, CheckBody, CheckState, links_of, require_name
-from keck_gateway.desk import key_of
 from keck_gateway.problems import MAX_BODY_BYTES
 from keck_gateway.routes._answers import (
     GatewayRequest,
@@ -75,7 +74,7 @@ async def submit(
             return json_response(verdict)
     else:
         await desk.submit(event, id_is_callers=id_is_callers)
-    return _accepted(key_of(event))
+    return _accepted(CheckKey.of(event))
 
 
 @get(
